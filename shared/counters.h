@@ -6,10 +6,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
-#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -41,7 +43,19 @@ void add(Counters& into, const Counters& from);
 
 // JSON text with checksum, as runtime.json: vectors packed as comma-separated decimals.
 std::string encode_counters(std::string_view instance, const Counters& counters);
-struct DecodedCounters { std::string instance; Counters counters; };
+struct DecodedCounters {
+  std::string instance;
+  Counters counters;
+};
+// Returns nullopt and says why in `error` (place, value, expectation) when the text was not written whole by encode_counters.
 std::optional<DecodedCounters> decode_counters(std::string_view text, std::string& error);
+
+// The totals of instances that are gone for good, in one sum. An instance that is named here is counted here and nowhere else.
+struct FoldedCounters {
+  std::set<std::string, std::less<>> instances;
+  Counters counters;
+};
+std::string encode_folded(const FoldedCounters& folded);
+std::optional<FoldedCounters> decode_folded(std::string_view text, std::string& error);
 
 }  // namespace experiment::shared
