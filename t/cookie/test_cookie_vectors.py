@@ -1,4 +1,7 @@
-"""Reads t/vectors/cookie.json back with a decoder of its own: what the C++ code agrees with must also be what the format says."""
+"""Reads t/vectors/cookie.json back with a decoder of its own.
+
+What the C++ code agrees with must also be what the format says.
+"""
 
 import base64
 import hashlib
@@ -41,10 +44,12 @@ def records_of(body):
     while at < len(body):
         if len(records) == 20 or len(body) - at < 16:
             raise Refused("malformed")
-        experiment, tag, arm, epoch_low, epoch_high, first_low, first_high, marks = struct.unpack_from("<IBBIHHBB", body, at)
+        fields = struct.unpack_from("<IBBIHHBB", body, at)
+        experiment, tag, arm, epoch_low, epoch_high, first_low, first_high, marks = fields
         at += 16
         record = {"experiment": experiment, "unit_tag": tag, "arm": arm & 31, "baseline": bool(arm & 32),
-                  "epoch": epoch_high << 32 | epoch_low, "first_exposure_10min": first_high << 16 | first_low, "marks": marks}
+                  "epoch": epoch_high << 32 | epoch_low, "first_exposure_10min": first_high << 16 | first_low,
+                  "marks": marks}
         if arm & 64 or record["arm"] >= 20:
             raise Refused("malformed")
         if arm & 128:
@@ -77,7 +82,8 @@ def decode(text):
 
 
 def test_the_file_is_what_the_generator_writes():
-    made = subprocess.run([sys.executable, VECTORS / "make_cookie.py", "--print"], check=True, capture_output=True, text=True)
+    command = [sys.executable, VECTORS / "make_cookie.py", "--print"]
+    made = subprocess.run(command, check=True, capture_output=True, text=True)
     assert made.stdout == (VECTORS / "cookie.json").read_text()
 
 

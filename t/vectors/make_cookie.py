@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Writes cookie.json: assignment cookies, key rings, tags and pseudonyms made without the product's code.
 
-The formats are those of shared/key_ring.h and shared/assignment_cookie.h. Run with --print to see the text without writing it.
+The formats are those of shared/key_ring.h and shared/assignment_cookie.h. With --print the text goes to standard output
+instead.
 """
 
 import base64
