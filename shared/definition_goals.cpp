@@ -11,9 +11,9 @@
 namespace experiment::shared {
 namespace {
 
-constexpr double kMostCookieSum =
-    std::numeric_limits<std::uint32_t>::max();  // a cookie record carries the sum in 4 bytes
-constexpr double kMostMoney = 1e15;             // exact as a double
+// Steps of 10^-scale: a cookie record carries a visitor's sum in 4 bytes; a double is exact to 10^15.
+constexpr double kMostCookieSum = std::numeric_limits<std::uint32_t>::max();
+constexpr double kMostSteps = 1e15;
 
 void check_currency(const Node& node) {
   constexpr std::string_view kExpected = "three capital letters like EUR";
@@ -24,11 +24,11 @@ void check_currency(const Node& node) {
 
 // `max` in 10^-scale, rounded half to even.
 std::uint64_t read_max(const Node& node, const bandit::Goal& goal) {
-  const bool total = goal.per == bandit::ValuePer::kTotal;
-  const double most = total ? kMostCookieSum : kMostMoney;
-  const std::string expected = "a number above 0 that is at most " + std::string(total ? "4294967295" : "10^15") +
-                               " in steps of 10^-" + std::to_string(goal.scale);
-  const double steps = std::nearbyint(node.number(0, kMostMoney, expected) * std::pow(10.0, goal.scale));
+  const double unit = std::pow(10.0, goal.scale);
+  const double most = goal.per == bandit::ValuePer::kTotal ? kMostCookieSum : kMostSteps;
+  const std::string expected =
+      "a number from " + nlohmann::json(1 / unit).dump() + " to " + nlohmann::json(most / unit).dump();
+  const double steps = std::nearbyint(node.number(0, kMostSteps, expected) * unit);
   if (steps < 1 || steps > most) node.refuse(expected);
   return static_cast<std::uint64_t>(steps);
 }

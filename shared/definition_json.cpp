@@ -1,6 +1,5 @@
 #include "shared/definition_json.h"
 
-#include <algorithm>
 #include <exception>
 #include <unordered_map>
 #include <utility>

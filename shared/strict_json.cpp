@@ -50,14 +50,10 @@ class Builder final : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  bool parse_error(std::size_t position, const std::string& last_token, const nlohmann::detail::exception& e) override {
-    std::string reason = e.what();
-    reason.erase(0, reason.find("] ") + 2);  // the library's error number
-    if (const auto at = reason.find("syntax error "); at != std::string::npos) reason.erase(0, at + 13);
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& e) override {
     // The position counts the bytes read, the offending one included.
     const std::size_t offset = position == 0 ? 0 : position - 1;
-    const std::string found = offset >= text_.size() ? "end of text" : excerpt(last_token);
-    throw Refusal{{place_of(text_, offset), found, "well-formed JSON (" + printable(reason) + ")"}};
+    throw Refusal{{place_of(text_, offset), text_from(offset), "well-formed JSON (" + reason_of(e.what()) + ")"}};
   }
 
  private:
@@ -67,8 +63,23 @@ class Builder final : public nlohmann::json_sax<Json> {
     Json* slot;
   };
 
-  static std::string printable(const std::string& text) {
-    const std::string quoted = Json(text).dump(-1, ' ', true, Json::error_handler_t::replace);
+  // The rest of the line, which excerpt cuts.
+  std::string text_from(std::size_t offset) const {
+    if (offset >= text_.size()) return "end of text";
+    const std::string_view rest = text_.substr(offset, 80);
+    return excerpt(std::string(rest.substr(0, std::max<std::size_t>(rest.find('\n'), 1))));
+  }
+
+  // "unexpected '}'; expected string literal" of the library's message: without error number, position and the bytes it
+  // read, which are said in our own way.
+  static std::string reason_of(std::string message) {
+    message.erase(0, message.find("] ") + 2);
+    if (const auto at = message.find(" - "); at != std::string::npos) message.erase(0, at + 3);
+    if (const auto read = message.find("; last read: "); read != std::string::npos) {
+      const auto next = message.find("; expected ", read);
+      message.erase(read, next == std::string::npos ? next : next - read);
+    }
+    const std::string quoted = Json(message).dump(-1, ' ', true, Json::error_handler_t::replace);
     return quoted.substr(1, quoted.size() - 2);
   }
 
