@@ -31,7 +31,7 @@ std::string hex_text(std::uint64_t value) {
   return out;
 }
 
-std::string checksum_text(std::string_view text) { return hex_text(XXH3_64bits(text.data(), text.size())); }
+std::uint64_t hash_text(std::string_view text) { return XXH3_64bits(text.data(), text.size()); }
 
 std::string digest_text(std::string_view text) {
   const XXH128_hash_t digest = XXH3_128bits(text.data(), text.size());
@@ -42,7 +42,7 @@ std::string seal_state(const json& state) {
   const std::string text = dump(state);
   std::string out;
   out.reserve(kStateOffset + text.size() + kEnd.size());
-  out.append(kBeforeChecksum).append(checksum_text(text)).append(kBeforeState).append(text).append(kEnd);
+  out.append(kBeforeChecksum).append(hex_text(hash_text(text))).append(kBeforeState).append(text).append(kEnd);
   return out;
 }
 
@@ -59,7 +59,7 @@ std::optional<json> open_state(std::string_view text, std::string& error) {
   const std::string_view state = text.substr(kStateOffset, text.size() - kStateOffset - kEnd.size());
   const bool framed = text.substr(kStateOffset - kBeforeState.size(), kBeforeState.size()) == kBeforeState &&
                       text.substr(text.size() - kEnd.size()) == kEnd;
-  const std::string actual = checksum_text(state);
+  const std::string actual = hex_text(hash_text(state));
   if (!framed || checksum != actual) {
     error = "damaged or edited: " + std::to_string(text.size()) + " bytes with checksum " + actual;
     error += framed ? ", expected the one in the file" : ", expected a closing brace and a newline around the state";

@@ -24,8 +24,8 @@ std::string seal_state(const nlohmann::json& state);
 // The state of a text made by seal_state, or nullopt and in `error` what was found and expected.
 std::optional<nlohmann::json> open_state(std::string_view text, std::string& error);
 
-// XXH3_64bits of the text as 16, XXH3_128bits as 32 lower-case hex digits.
-std::string checksum_text(std::string_view text);
+// XXH3_64bits of the text; its XXH3_128bits as 32 lower-case hex digits.
+std::uint64_t hash_text(std::string_view text);
 std::string digest_text(std::string_view text);
 // 64 bits as 16 lower-case hex digits: JSON numbers beyond 2^53 do not survive every reader.
 std::string hex_text(std::uint64_t value);

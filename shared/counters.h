@@ -32,6 +32,9 @@ struct CounterKey {
   bool operator<(const CounterKey& o) const {
     return std::tie(experiment, generation, epoch) < std::tie(o.experiment, o.generation, o.epoch);
   }
+  bool operator==(const CounterKey& o) const {
+    return std::tie(experiment, generation, epoch) == std::tie(o.experiment, o.generation, o.epoch);
+  }
 };
 using CounterVector = std::vector<std::uint64_t>;
 using Counters = std::map<CounterKey, CounterVector>;

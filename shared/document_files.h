@@ -1,0 +1,48 @@
+// The definition document of a state directory, and its version.
+//
+// Part of the FileStore. `definitions.json` belongs to people and their tools; it carries no version. `store.json` says which content got
+// which version, so that all who look at the directory agree: a content that differs from the one numbered last gets the next version.
+// `definitions.good.json` keeps the last document that a node accepted.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "shared/state_directory.h"
+#include "shared/store.h"
+
+namespace experiment::shared {
+
+class DocumentFiles {
+ public:
+  explicit DocumentFiles(StateDirectory& directory);
+  // Answers the document's part of an exchange.
+  void exchange(const Exchange& wants, Answer& answer);
+  // The last document that a node accepted.
+  std::optional<StoredDocument> last_good();
+
+ private:
+  struct Numbered {
+    std::uint64_t version = 0;
+    std::string digest;  // of the content; empty: none yet
+  };
+  void look_at_document(bool in_any_case);
+  void report_fault(Answer& answer) const;
+  void look_at_numbering(bool in_any_case, Answer& answer);
+  void look_at_good();
+  // Gives the content its version: the one that it has in store.json, else the next.
+  void number(const Exchange& wants, Answer& answer);
+  void hand_out(Answer& answer);
+  void keep_good(const Exchange& wants, Answer& answer);
+
+  StateDirectory& directory_;
+  WatchedFile document_, numbering_, good_;
+  std::string fault_;      // why definitions.json cannot be read; empty when it can
+  std::string digest_;     // of its content, while it can be read
+  Numbered numbered_;      // the content numbered last
+  bool recorded_ = false;  // numbered_ is what store.json says
+  Numbered kept_;          // what definitions.good.json holds
+};
+
+}  // namespace experiment::shared

@@ -1,0 +1,28 @@
+// A state directory as a whole: the names in it, and the right to write there.
+//
+// Writers of one directory are the leader of each nginx that uses it and experimentctl. Every write happens under the directory's lock,
+// which is held for that write only; a writer that does not get it within a quarter of a second reports so and tries again next time.
+// Readers take no lock: files are replaced by rename.
+#pragma once
+
+#include <string>
+
+#include "shared/state_files.h"
+
+namespace experiment::shared {
+
+class StateDirectory {
+ public:
+  // Does not touch the disk.
+  explicit StateDirectory(std::string path) : path_(std::move(path)) {}
+
+  std::string file(std::string_view name) const { return path_ + "/" + std::string(name); }
+  // The right to write; makes the directory when only its parent exists, and clears away what a dead writer left.
+  FileLock lock();
+
+ private:
+  std::string path_;
+  bool swept_ = false;
+};
+
+}  // namespace experiment::shared
