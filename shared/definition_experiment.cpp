@@ -40,19 +40,6 @@ void read_desired(const Node& node, bandit::Experiment& experiment) {
       static_cast<bandit::Desired>(desired->choice({"draft", "running", "frozen", "stopped", "concluded", "archived"}));
 }
 
-const std::string& read_unit(const Node& node) {
-  constexpr std::string_view kExpected =
-      "the name of a unit: letters, digits, dashes and underscores, at most 40 bytes";
-  const std::string& unit = node.string(kExpected);
-  const auto is_name_char = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-  };
-  if (unit.empty() || unit.size() > bandit::kMaxKeyBytes || !std::all_of(unit.begin(), unit.end(), is_name_char)) {
-    node.refuse(std::string(kExpected));
-  }
-  return unit;
-}
-
 // A bound of a slice in slots of the layer.
 std::uint16_t read_bound(const Node& node) {
   constexpr double kTolerance = 1e-6;  // of a slot: 0.3 * 10000 is no integer in binary
@@ -62,7 +49,7 @@ std::uint16_t read_bound(const Node& node) {
 }
 
 void read_place(const Node& node, bandit::Experiment& experiment) {
-  if (const auto n = node.find("unit")) experiment.unit = read_unit(*n);
+  if (const auto n = node.find("unit")) experiment.unit = n->key();
   if (const auto n = node.find("layer")) experiment.layer = n->key();
   if (const auto n = node.find("slice")) {
     constexpr std::string_view kExpected = "an array of two numbers, the first below the second";

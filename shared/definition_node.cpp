@@ -1,30 +1,17 @@
 #include "shared/definition_node.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <utility>
 
-#include "bandit/definition.h"
 #include "shared/definition_error.h"
+#include "shared/definition_key.h"
 
 namespace experiment::shared {
 namespace {
 
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
-}
-bool is_lower(char c) {
-  return c >= 'a' && c <= 'z';
-}
-
-// [a-z][a-z0-9]*(-[a-z0-9]+)*
-bool has_key_form(std::string_view text) {
-  if (text.empty() || !is_lower(text.front()) || text.back() == '-') return false;
-  for (std::size_t i = 1; i < text.size(); ++i) {
-    if (text[i] == '-' ? text[i - 1] == '-' : !is_lower(text[i]) && !is_digit(text[i])) return false;
-  }
-  return true;
 }
 
 }  // namespace
@@ -131,13 +118,10 @@ std::uint32_t Node::seconds(std::uint32_t least_s) const {
 }
 
 const std::string& Node::key() const {
-  constexpr std::array<std::string_view, 3> kTaken = {"off", "all", "none"};
-  constexpr std::string_view kExpected = "a key: lower case letters, digits and single dashes, at most 40 bytes";
+  constexpr std::string_view kExpected =
+      "a key: lower case letters, digits and single dashes, at most 40 bytes, not off, all or none";
   const std::string& text = string(kExpected);
-  if (!has_key_form(text) || text.size() > bandit::kMaxKeyBytes) refuse(std::string(kExpected));
-  if (std::find(kTaken.begin(), kTaken.end(), text) != kTaken.end()) {
-    refuse("a key other than off, all and none, which placements take");
-  }
+  if (!is_key(text)) refuse(std::string(kExpected));
   return text;
 }
 

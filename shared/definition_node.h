@@ -44,7 +44,7 @@ class Node {
   std::size_t choice(std::initializer_list<std::string_view> names) const;
   // A duration like 10s 5m 24h 7d in seconds, from `least_s` to 28d.
   std::uint32_t seconds(std::uint32_t least_s) const;
-  // A key: [a-z][a-z0-9]*(-[a-z0-9]+)*, at most 40 bytes, not one of the words that placements take.
+  // A key, as in definition_key.
   const std::string& key() const;
   // A salt: 1 to 64 bytes of printable ASCII.
   const std::string& salt() const;

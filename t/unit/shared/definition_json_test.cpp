@@ -145,6 +145,18 @@ TEST(DefinitionCorpus, MissingFeaturesSwitchTheExperimentOffAndSayWhere) {
   }
 }
 
+TEST(DefinitionCorpus, TheExampleOfTheDocumentationIsAccepted) {
+  std::ifstream file("docs/definitions.md");
+  const std::string page(std::istreambuf_iterator<char>(file), {});
+  const std::string open = "```json\n";
+  const std::size_t begin = page.find(open);
+  ASSERT_NE(begin, std::string::npos);
+  const std::size_t from = begin + open.size();
+  const auto parsed = accepted(page.substr(from, page.find("```", from) - from));
+  ASSERT_EQ(parsed.document.experiments.size(), 1u);
+  EXPECT_TRUE(parsed.warnings.empty());
+}
+
 TEST(DefinitionJson, DefaultsAreTheDocumentedOnes) {
   const Experiment e = first(kVariants);
   EXPECT_EQ(e.desired, bandit::Desired::kDraft);
