@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include <boost/math/distributions/chi_squared.hpp>
 #include <gtest/gtest.h>
+#include <boost/math/distributions/chi_squared.hpp>
 #include <nlohmann/json.hpp>
 
 #include "bandit/slot_table.h"
