@@ -34,6 +34,7 @@ void RuntimeFile::exchange(const Exchange& wants, Answer& answer) {
   if (behind() && (fault_.empty() || damaged_)) mend(answer);
   if (wants.runtime) compare_and_set(wants, answer);
   if (!answer.runtime_written && newest_ && newest_->version != wants.known_runtime) answer.runtime = newest_;
+  answer.runtime_unreadable = !fault_.empty() && !newest_;
   if (fault_.empty()) return;
   answer.errors.push_back(fault_ + (newest_ ? "; version " + std::to_string(newest_->version) + " stays in use"
                                             : "; kills and allocations are unknown and nothing is written over it: "

@@ -32,9 +32,10 @@ struct Exchange {
 
 struct Answer {
   std::optional<StoredDocument> document;  // newer than known_document
-  std::optional<Runtime> runtime;          // newer than known_runtime (after a conflict: what won)
+  std::optional<Runtime> runtime;          // other than known_runtime (after a conflict: what won)
   bool runtime_written = false;
   bool runtime_conflict = false;           // somebody else wrote first
+  bool runtime_unreadable = false;         // there is one, and it cannot be read: kills may be in it, so this is not "none"
   bool counters_written = false;
   std::optional<Counters> others;          // sum over the other instances, when it changed since known_others
   std::uint64_t others_mark = 0;
