@@ -55,7 +55,7 @@ class Site:
     def start(self):
         self.state.mkdir()
         shutil.copy(HERE / "definitions.json", self.state)
-        values = {"MODULE": self._module, "STATE": self.state, "PORT": self.port, "ADMIN": self.admin_port,
+        values = {"MODULE": self._module, "PORT": self.port, "ADMIN": self.admin_port,
                   "BACKEND": self.backend_port}
         conf = re.sub(r"@([A-Z]+)@", lambda match: str(values[match[1]]), (HERE / "nginx.conf").read_text())
         (self.prefix / "nginx.conf").write_text(conf)
@@ -156,18 +156,25 @@ async def run(site, options):
     finally:
         visitors.cancel()
         await asyncio.gather(visitors, return_exceptions=True)
+    await engine.refresh()
+    view.update()
     return crowd.tally, engine, view
 
 
-def summarise(site, tally, view, stored):
+def summarise(site, tally, engine, view):
     """Prints what came of it; returns the exit code."""
     print("\nSummary", *view.results(), sep="\n")
     print(f"  purchases gained over an equal split: {tally.purchases_gained():+.1f} expected")
+    stored = site.stored_pages()
     print("  stored pages:", ", ".join(f"{path} {count}" for path, count in sorted(stored.items())) or "none")
     counts = variant_counts(tally, EXPERIMENT)
+    print(f"  the module counted {engine.exposures} of {sum(counts.values())} visitors and {engine.rewards} of "
+          f"{sum(tally.buyers[EXPERIMENT, variant] for variant in counts)} purchases")
     best = max(TRUE_RATES, key=TRUE_RATES.get)
     if counts and max(counts, key=counts.get) != best:
         print(f"  Nothing learned yet: {best} does not have the largest share of visitors.")
+    if tally.released and not engine.killed:
+        tally.fault(f"{tally.released} pages came without the variant of their visitor, and nothing was killed")
     faults = tally.fault_lines + site.log_faults()
     print(f"  {tally.views} page views checked, {tally.faults} faults; {len(site.log_faults())} in nginx's error log")
     for line in faults:
@@ -191,9 +198,9 @@ def main():
     options = parse_options()
     site = Site(options.module, options.port)
     try:
-        tally, _, view = asyncio.run(run(site, options))
+        tally, engine, view = asyncio.run(run(site, options))
         site.stop()
-        return summarise(site, tally, view, site.stored_pages())
+        return summarise(site, tally, engine, view)
     except StartError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2

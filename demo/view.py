@@ -85,7 +85,7 @@ class View:
         shares = " ".join(f"{v} {percent(share(recent, v), 0)}" for v in TRUE_RATES)
         best = " ".join(f"{v} {percent(self._engine.p_best.get(v), 0)}" for v in TRUE_RATES)
         return (f"{now - tally.started:5.0f} s  {sum(variant_counts(tally, EXPERIMENT).values())} visitors {tally.views} "
-                f"views  newcomers: {shares}  P(best): {best}  epoch {self._engine.epoch}  "
+                f"views  newcomers: {shares}  P(best): {best}  epoch {self._engine.epoch or "-"}  "
                 f"cache {percent(tally.hit_ratio(), 0)}  faults {tally.faults}")
 
     def lines(self):
@@ -101,12 +101,14 @@ class View:
             lines.append(self._colour(row, COLOURS[variant]))
         lines += ["", *self.results(), ""]
         lines += [
-            f"  epoch {self._engine.epoch}   {elapsed:.0f} s   {tally.views} page views, {tally.views / elapsed:.0f}/s   "
-            f"{tally.returned} came back",
+            f"  epoch {self._engine.epoch or "-"}   {elapsed:.0f} s   {tally.views} page views, {tally.views / elapsed:.0f}/s   "
+            f"{tally.returned} visitors came back",
             f"  cache: {percent(tally.hit_ratio())} hits, {tally.not_modified} not modified   "
             f"purchases gained over an equal split: {tally.purchases_gained():+.1f}",
             self._colour(f"  visitors with two variants, wrong pages, other faults: {tally.faults}",
                          "31;1" if tally.faults else "0")]
+        if tally.released:
+            lines.append(f"  pages without the variant of their visitor, after a kill: {tally.released}")
         return lines + [f"  {line}" for line in tally.fault_lines[-3:]]
 
     def results(self):

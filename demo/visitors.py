@@ -36,7 +36,7 @@ class Tally:
     cache: Counter = field(default_factory=Counter)      # X-Cache-Status of cacheable pages
     not_modified: int = 0
     returned: int = 0                                    # visitors that came back later
-    released: int = 0                                    # lost their variant for the plain page: only a kill may do that
+    released: int = 0                                    # pages as they are, to a visitor with a variant: after a kill only
     faults: int = 0
     fault_lines: list = field(default_factory=list)
     etags: dict = field(default_factory=dict)            # (path, ETag): the variants of the page it came with
