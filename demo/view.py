@@ -85,8 +85,11 @@ class View:
         shares = " ".join(f"{v} {percent(share(recent, v), 0)}" for v in TRUE_RATES)
         best = " ".join(f"{v} {percent(self._engine.p_best.get(v), 0)}" for v in TRUE_RATES)
         return (f"{now - tally.started:5.0f} s  {sum(variant_counts(tally, EXPERIMENT).values())} visitors {tally.views} "
-                f"views  newcomers: {shares}  P(best): {best}  epoch {self._engine.epoch or "-"}  "
+                f"views  newcomers: {shares}  P(best): {best}  epoch {self.epoch()}  "
                 f"cache {percent(tally.hit_ratio(), 0)}  faults {tally.faults}")
+
+    def epoch(self):
+        return "-" if self._engine.epoch is None else self._engine.epoch
 
     def lines(self):
         tally, now = self._tally, time.monotonic()
@@ -101,7 +104,7 @@ class View:
             lines.append(self._colour(row, COLOURS[variant]))
         lines += ["", *self.results(), ""]
         lines += [
-            f"  epoch {self._engine.epoch or "-"}   {elapsed:.0f} s   {tally.views} page views, {tally.views / elapsed:.0f}/s   "
+            f"  epoch {self.epoch()}   {elapsed:.0f} s   {tally.views} page views, {tally.views / elapsed:.0f}/s   "
             f"{tally.returned} visitors came back",
             f"  cache: {percent(tally.hit_ratio())} hits, {tally.not_modified} not modified   "
             f"purchases gained over an equal split: {tally.purchases_gained():+.1f}",
