@@ -1,7 +1,7 @@
 """As much of a web browser as the demo's visitors need: a cookie jar, stored pages with their ETags, navigations.
 
-Connections are kept alive and shared by all visitors through a `Connections` pool; nginx tells visitors apart by cookies only.
-The pool's size bounds how much the demo asks of the machine at once.
+Connections are kept alive and shared by all visitors through a `Connections` pool, whose size bounds how much the demo
+asks of the machine at once; nginx tells visitors apart by cookies only.
 """
 import asyncio
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """What the module says of itself while it runs, read from its metrics page.
 
-The visitors never look here: their figures and the module's are counted apart, and the summary holds one against the other.
+The visitors never look here: their figures and the module's are counted apart, and the summary shows both.
 """
 import asyncio
 import re

@@ -1,7 +1,7 @@
 """`make run`: a shop behind a real nginx with the module, and simulated visitors who like one of its buttons better.
 
-Starts the storefront (demo/storefront.py) and nginx (demo/nginx.conf) in a temporary directory, loopback only, sends visitors
-(demo/visitors.py) and shows what the module learns (demo/view.py) until --duration is over, or on Ctrl-C or SIGTERM.
+Starts the storefront (demo/storefront.py) and nginx (demo/nginx.conf) in a temporary directory, loopback only, sends
+visitors (demo/visitors.py) and shows what the module learns (demo/view.py) until --duration is over, Ctrl-C or SIGTERM.
 Exit codes: 0 all well; 1 a visitor saw two variants or a wrong page, or nginx logged a fault; 2 it could not start.
 """
 import argparse
@@ -25,6 +25,7 @@ from visitors import EXPERIMENT, TRUE_RATES, Crowd
 HERE = pathlib.Path(__file__).resolve().parent
 START_S = 15
 STOP_S = 10
+CACHE_KEY = re.compile(rb"\nKEY: (?:\0[^\0]*\0)?http127\.0\.0\.1(/[^\n]*)\n")
 LOG_FAULT = re.compile(r"\[(alert|emerg)\]|exited on signal")
 
 
@@ -39,7 +40,7 @@ def free_port():
 
 
 class Site:
-    """nginx and the storefront in one temporary directory; every process started here is ended here, by its own handle."""
+    """nginx and the storefront in one temporary directory; each process started here is ended here, by its handle."""
 
     def __init__(self, module, port):
         self.prefix = pathlib.Path(tempfile.mkdtemp(prefix="experiment-demo-"))
@@ -98,8 +99,8 @@ class Site:
     def stored_pages(self):
         """Bodies in nginx's cache by path, read from the key at the head of each file."""
         pages = Counter()
-        for file in (self.prefix / "cache").rglob("*"):
-            key = re.search(rb"\nKEY: (?:\0[^\0]*\0)?http127\.0\.0\.1(/[^\n]*)\n", file.read_bytes()) if file.is_file() else None
+        for file in filter(pathlib.Path.is_file, (self.prefix / "cache").rglob("*")):
+            key = CACHE_KEY.search(file.read_bytes())
             if key:
                 pages[key[1].decode()] += 1
         return pages
@@ -144,8 +145,10 @@ async def run(site, options):
     crowd = Crowd(site.port, options.visitors)
     engine = Engine(site.admin_port, EXPERIMENT)
     await wait_until_enrolled(site, crowd, stop)
-    notes = [f"The shop, for your own browser: http://127.0.0.1:{site.port}/    metrics: http://127.0.0.1:{site.admin_port}/metrics",
-             f"Take a variant away meanwhile: {options.ctl} kill {EXPERIMENT}/orange --reason demo --state {site.state}"]
+    notes = [f"The shop, for your own browser: http://127.0.0.1:{site.port}/",
+             f"What the module says of itself: http://127.0.0.1:{site.admin_port}/metrics",
+             f"Take a variant away meanwhile: {options.ctl} kill {EXPERIMENT}/orange --reason demo "
+             f"--state {site.state}"]
     view = View(crowd.tally, engine, notes)
     view.open()
     if options.duration:

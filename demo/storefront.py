@@ -1,8 +1,8 @@
 """The shop behind nginx: an ordinary backend that renders what the Experiment-Assignments header tells it.
 
-Pages are pure functions of their path and their variants, and carry in `data-` attributes what they were rendered as, so that
-whoever receives one can tell whether it is the right one. Runs as a process of its own: storefront.py PORT; ends when its
-standard input does, so that it never outlives the demo.
+Pages are pure functions of their path and their variants, and carry in `data-` attributes what they were rendered as:
+whoever receives one can tell whether it is the right one. Runs as a process of its own, `storefront.py PORT`, and
+ends when its standard input does, so that it never outlives the demo.
 """
 import asyncio
 import hashlib
@@ -20,7 +20,7 @@ PRODUCTS = {
 BUTTON_COLOURS = {NONE: "#3d5a80", "control": "#3d5a80", "green": "#2a9d5c", "orange": "#ee7b30"}
 HERO_COLOURS = {NONE: ("#cfe8f7", "#f9d65c"), "control": ("#cfe8f7", "#f9d65c"), "evening": ("#31356e", "#f4f1de")}
 DRAWINGS = {
-    "lamp": '<path d="M150 60h60l30 70H120z" fill="#e8dcc4"/><path d="M176 130h8v80h40v10h-88v-10h40z" fill="#8a6240"/>',
+    "lamp": '<path d="M150 60h60l30 70H120z" fill="#e8dcc4"/><path d="M176 130h8v80h36v9h-80v-9h36z" fill="#8a6240"/>',
     "chair": '<path d="M130 60h90v90h20v20h-10v50h-10v-50h-90v50h-10V60z" fill="#a65b3f"/>',
     "rug": '<path d="M90 150h180l40 70H50z" fill="#d8c9ae"/><path d="M110 165h140l20 40H90z" fill="#9c8465"/>',
 }
@@ -47,10 +47,11 @@ def assignments(header):
 def document(path, title, main, variants):
     """One whole page. `variants`: what it was rendered as, in its stamp and in its data attributes."""
     stamp = " ".join(f'data-{experiment}="{variant}"' for experiment, variant in variants.items())
+    plain = stamp.replace("data-", "").replace('"', "")
     return (f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title} · Oak &amp; Linen</title>\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
-            f'<body data-page="{path}" {stamp}>\n<header><a href="/">Oak &amp; Linen</a></header>\n<main>{main}</main>\n'
-            f'<p class="stamp">rendered: {path} {stamp.replace("data-", "").replace(chr(34), "")}</p>\n</body>\n</html>\n')
+            f'<body data-page="{path}" {stamp}>\n<header><a href="/">Oak &amp; Linen</a></header>\n'
+            f'<main>{main}</main>\n<p class="stamp">rendered: {path} {plain}</p>\n</body>\n</html>\n')
 
 
 def drawing(slug, hero):

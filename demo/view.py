@@ -84,9 +84,9 @@ class View:
         recent = tally.recent(now)
         shares = " ".join(f"{v} {percent(share(recent, v), 0)}" for v in TRUE_RATES)
         best = " ".join(f"{v} {percent(self._engine.p_best.get(v), 0)}" for v in TRUE_RATES)
-        return (f"{now - tally.started:5.0f} s  {sum(variant_counts(tally, EXPERIMENT).values())} visitors {tally.views} "
-                f"views  newcomers: {shares}  P(best): {best}  epoch {self.epoch()}  "
-                f"cache {percent(tally.hit_ratio(), 0)}  faults {tally.faults}")
+        visitors = sum(variant_counts(tally, EXPERIMENT).values())
+        return (f"{now - tally.started:5.0f} s  {visitors} visitors {tally.views} views  newcomers: {shares}  "
+                f"P(best): {best}  epoch {self.epoch()}  cache {percent(tally.hit_ratio(), 0)}  faults {tally.faults}")
 
     def epoch(self):
         return "-" if self._engine.epoch is None else self._engine.epoch
@@ -119,7 +119,8 @@ class View:
         lines = []
         for experiment in sorted({e for e, _ in self._tally.visitors}):
             for variant, count in variant_counts(self._tally, experiment).items():
-                lines.append(f"  {experiment + '/' + variant:<24}" + result_line(self._tally, experiment, variant, count))
+                name = f"{experiment}/{variant}"
+                lines.append(f"  {name:<24}" + result_line(self._tally, experiment, variant, count))
         return lines
 
     def _colour(self, text, code):

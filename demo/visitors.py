@@ -1,7 +1,7 @@
 """Simulated visitors: who they are, what they do, and what each of them checks about the pages it gets.
 
-A visitor knows only what a person could know: its own cookies and the pages on its screen. Which variant it is in it reads from
-the page. It buys with the true rate of its checkout button, at most once, and holds every page against the first one it saw.
+A visitor knows only what a person could know: its own cookies and the pages on its screen. It reads from the page which
+variant it is in, buys with the true rate of its button, at most once, and holds every page against the first one.
 """
 import asyncio
 import random
@@ -36,7 +36,7 @@ class Tally:
     cache: Counter = field(default_factory=Counter)      # X-Cache-Status of cacheable pages
     not_modified: int = 0
     returned: int = 0                                    # visitors that came back later
-    released: int = 0                                    # pages as they are, to a visitor with a variant: after a kill only
+    released: int = 0                                    # plain pages to a visitor with a variant: after a kill only
     faults: int = 0
     fault_lines: list = field(default_factory=list)
     etags: dict = field(default_factory=dict)            # (path, ETag): the variants of the page it came with
