@@ -142,8 +142,8 @@ void CounterFiles::write_own(const Counters& offered, Answer& answer) {
   own_stored_ = false;
   error = replace_file(own_file_.path(), encode_counters(instance_, own_));
   if (error.empty()) {
-    look_at_own(true, answer);
-    answer.counters_written = own_stored_;
+    own_file_.news(true);  // what this object wrote itself is no news
+    answer.counters_written = own_stored_ = true;
   } else {
     answer.errors.push_back(error + "; counters not written, they wait in the zone");
   }

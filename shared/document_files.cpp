@@ -104,7 +104,8 @@ void DocumentFiles::number(const Exchange& wants, Answer& answer) {
     error = replace_file(numbering_.path(), encode_versioned(numbered_.version, "digest", numbered_.digest));
   }
   if (error.empty()) {
-    look_at_numbering(true, answer);
+    numbering_.news(true);  // what this object wrote itself is no news
+    recorded_ = true;
   } else {
     answer.errors.push_back(error + "; version " + std::to_string(numbered_.version) +
                             " of the definitions is not recorded");

@@ -118,8 +118,12 @@ bool RuntimeFile::write(Runtime runtime, Answer& answer) {
                             " stays in use");
     return false;
   }
+  file_.news(true);  // what this object wrote itself is no news
+  stored_version_ = runtime.version;
   newest_ = std::move(runtime);
-  look(true);
+  older_.reset();
+  fault_.clear();
+  damaged_ = false;
   return true;
 }
 

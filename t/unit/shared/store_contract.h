@@ -1,0 +1,150 @@
+// What every Store promises: a typed suite that each implementation runs.
+//
+// A Backend gives: `open(instance)` a new Store object onto the same data; `publish(text)` as an editor or a pipeline would do it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <gtest/gtest.h>
+
+#include "shared/store.h"
+
+namespace experiment::shared {
+
+inline const std::string kInstanceA(22, 'A');
+inline const std::string kInstanceB(22, 'B');
+
+inline Runtime runtime_with_kill(const std::string& key, const std::string& reason) {
+  Runtime runtime;
+  runtime.experiments[key].kills.push_back({"", reason, "experimentctl", 1'700'000'000});
+  return runtime;
+}
+
+inline Exchange offer_runtime(std::uint64_t known, Runtime runtime) {
+  Exchange wants;
+  wants.known_runtime = known;
+  wants.runtime = std::move(runtime);
+  return wants;
+}
+
+inline Exchange offer_counters(Counters counters) {
+  Exchange wants;
+  wants.counters = std::move(counters);
+  return wants;
+}
+
+template <typename Backend>
+class StoreContract : public ::testing::Test {
+ protected:
+  std::unique_ptr<Store> open(const std::string& instance = {}) { return backend_.open(instance); }
+  Backend backend_;
+};
+TYPED_TEST_SUITE_P(StoreContract);
+
+TYPED_TEST_P(StoreContract, AFreshStoreHasNothing) {
+  auto store = this->open();
+  const Answer answer = store->exchange({});
+  EXPECT_FALSE(answer.document);
+  EXPECT_FALSE(answer.runtime);
+  EXPECT_FALSE(answer.runtime_unreadable);
+  EXPECT_FALSE(store->last_good());
+}
+
+TYPED_TEST_P(StoreContract, EveryNewContentGetsAHigherVersionThatAllSee) {
+  auto one = this->open(), two = this->open();
+  Exchange wants;
+  std::uint64_t last = 0;
+  for (const char* text : {"{\"a\":1}", "{\"b\":1}", "{\"a\":1}", "{ half"}) {
+    this->backend_.publish(text);
+    wants.known_document = last;
+    const Answer first = one->exchange(wants), second = two->exchange(wants);
+    ASSERT_TRUE(first.document && second.document) << text;
+    EXPECT_GT(first.document->version, last);
+    EXPECT_EQ(first.document->version, second.document->version);
+    EXPECT_EQ(first.document->text, text);
+    EXPECT_EQ(second.document->text, text);
+    last = first.document->version;
+    wants.known_document = last;
+    EXPECT_FALSE(one->exchange(wants).document) << "handed out again without a change";
+  }
+  EXPECT_EQ(this->open()->exchange({}).document->version, last);
+}
+
+TYPED_TEST_P(StoreContract, TheLastGoodDocumentSurvivesABadOne) {
+  this->backend_.publish("good");
+  auto store = this->open();
+  Exchange wants;
+  wants.known_document = store->exchange({}).document->version;
+  wants.good_document = "good";
+  EXPECT_TRUE(store->exchange(wants).errors.empty());
+  this->backend_.publish("bad");
+  store->exchange({});
+  const auto kept = this->open()->last_good();
+  ASSERT_TRUE(kept);
+  EXPECT_EQ(kept->text, "good");
+  EXPECT_EQ(kept->version, wants.known_document);
+  // An older one that comes late does not replace it.
+  wants.known_document -= 1;
+  wants.good_document = "older";
+  store->exchange(wants);
+  EXPECT_EQ(this->open()->last_good()->text, "good");
+}
+
+TYPED_TEST_P(StoreContract, RuntimeIsWrittenByCompareAndSet) {
+  auto one = this->open(), two = this->open();
+  EXPECT_TRUE(one->exchange(offer_runtime(0, runtime_with_kill("a", "first"))).runtime_written);
+  const Answer late = two->exchange(offer_runtime(0, runtime_with_kill("b", "late")));
+  EXPECT_FALSE(late.runtime_written);
+  EXPECT_TRUE(late.runtime_conflict);
+  ASSERT_TRUE(late.runtime);
+  EXPECT_EQ(late.runtime->version, 1u);
+  EXPECT_EQ(late.runtime->experiments.at("a").kills.at(0).reason, "first");
+  Runtime rebased = *late.runtime;
+  rebased.experiments["b"].kills.push_back({"green", "late", "experimentctl", 1});
+  EXPECT_TRUE(two->exchange(offer_runtime(1, rebased)).runtime_written);
+  Exchange knows_one;
+  knows_one.known_runtime = 1;
+  const Answer seen = one->exchange(knows_one);
+  ASSERT_TRUE(seen.runtime);
+  EXPECT_EQ(seen.runtime->version, 2u);
+  EXPECT_EQ(seen.runtime->experiments.at("b").kills.at(0).variant, "green");
+  Exchange knows_two;
+  knows_two.known_runtime = 2;
+  EXPECT_FALSE(one->exchange(knows_two).runtime);
+}
+
+TYPED_TEST_P(StoreContract, CountersOfAnInstanceMergeByMax) {
+  auto store = this->open(kInstanceA);
+  const CounterKey old_epoch{"a", 1, 7}, epoch{"a", 1, 8};
+  EXPECT_TRUE(store->exchange(offer_counters({{old_epoch, {5, 1}}, {epoch, {3, 9}}})).counters_written);
+  store.reset();
+  store = this->open(kInstanceA);  // after a restart of its leader, the zone having dropped the old epoch
+  EXPECT_TRUE(store->exchange(offer_counters({{epoch, {4, 2, 1}}})).counters_written);
+  const Answer all = this->open()->exchange({});
+  ASSERT_TRUE(all.others);
+  EXPECT_EQ(*all.others, (Counters{{old_epoch, {5, 1}}, {epoch, {4, 9, 1}}}));
+}
+
+TYPED_TEST_P(StoreContract, OthersAreSummedWithoutTheCaller) {
+  auto a = this->open(kInstanceA), b = this->open(kInstanceB);
+  const CounterKey key{"a", 1, 7};
+  EXPECT_TRUE(a->exchange(offer_counters({{key, {5, 1}}})).counters_written);
+  EXPECT_TRUE(b->exchange(offer_counters({{key, {10, 2, 3}}})).counters_written);
+  Answer seen = a->exchange({});
+  ASSERT_TRUE(seen.others);
+  EXPECT_EQ(*seen.others, (Counters{{key, {10, 2, 3}}}));
+  EXPECT_EQ(*this->open()->exchange({}).others, (Counters{{key, {15, 3, 3}}}));
+  Exchange wants;
+  wants.known_others = seen.others_mark;
+  EXPECT_FALSE(a->exchange(wants).others) << "nothing changed";
+  EXPECT_TRUE(b->exchange(offer_counters({{key, {11, 2, 3}}})).counters_written);
+  EXPECT_TRUE(a->exchange(wants).others);
+}
+
+REGISTER_TYPED_TEST_SUITE_P(StoreContract, AFreshStoreHasNothing, EveryNewContentGetsAHigherVersionThatAllSee,
+                            TheLastGoodDocumentSurvivesABadOne, RuntimeIsWrittenByCompareAndSet,
+                            CountersOfAnInstanceMergeByMax, OthersAreSummedWithoutTheCaller);
+
+}  // namespace experiment::shared
