@@ -36,15 +36,16 @@ std::vector<std::string> variants_of(const Snapshot& now, const std::string& key
 int check_target(const Target& target, const Snapshot& now, Output& output) {
   if (target.all) return kOk;
   if (now.find(target.key) == nullptr) {
-    output.warn("\"" + target.key + "\" is not in the document; recorded all the same, and it holds when it is published");
+    output.warn("\"" + target.key +
+                "\" is not in the document; recorded all the same, and it holds when it is published");
   }
   const std::vector<std::string> variants = variants_of(now, target.key);
   const bool known = std::find(variants.begin(), variants.end(), target.variant) != variants.end();
   if (target.variant.empty() || variants.empty() || known) return kOk;
   std::string list;
   for (const std::string& variant : variants) list += (list.empty() ? "" : ", ") + variant;
-  return output.fail(kRefused, "\"" + target.key + "\" has no variant \"" + target.variant + "\", expected one of " + list +
-                                   "; nothing was killed");
+  return output.fail(kRefused, "\"" + target.key + "\" has no variant \"" + target.variant + "\", expected one of " +
+                                   list + "; nothing was killed");
 }
 
 }  // namespace
@@ -59,7 +60,8 @@ int kill(const Target& target, const std::string& reason, const std::string& dir
       [&](Snapshot& snapshot, bool& changed) -> int {
         const int refused = check_target(target, snapshot, output);
         if (refused != kOk) return refused;
-        std::vector<Kill>& kills = target.all ? snapshot.runtime.kill_all : snapshot.runtime.experiments[target.key].kills;
+        std::vector<Kill>& kills =
+            target.all ? snapshot.runtime.kill_all : snapshot.runtime.experiments[target.key].kills;
         const auto same = [&](const Kill& kill) { return kill.variant == target.variant; };
         const auto known = std::find_if(kills.begin(), kills.end(), same);
         recorded = changed = known == kills.end();

@@ -58,7 +58,9 @@ CLI::App* add_verb(CLI::App& app, const char* name, const char* description, Arg
 }
 
 void add_state(CLI::App* verb, Arguments& arguments) {
-  verb->add_option("--state", arguments.directory, "state directory, as in experiment_zone")->required()->type_name("DIR");
+  verb->add_option("--state", arguments.directory, "state directory, as in experiment_zone")
+      ->required()
+      ->type_name("DIR");
 }
 
 void add_target(CLI::App* verb, Arguments& arguments) {

@@ -37,7 +37,8 @@ std::string time_text(std::int64_t unix_s) {
   const std::time_t time = unix_s;
   std::tm parts{};
   char text[32] = "";
-  if (gmtime_r(&time, &parts) == nullptr || std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0) return "?";
+  if (gmtime_r(&time, &parts) == nullptr || std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
+    return "?";
   return text;
 }
 

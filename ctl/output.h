@@ -1,4 +1,5 @@
-// What a verb says: a result on standard output, as text or as one JSON object; warnings and errors on standard error, one line each.
+// What a verb says: a result on standard output, as text or as one JSON object; warnings and errors on standard error,
+// one line each.
 //
 // With --json the object also holds them, under "error" and "warnings", and "ok" says whether the exit code is 0.
 #pragma once

@@ -13,9 +13,9 @@ namespace experiment::ctl {
 
 struct Snapshot {
   shared::Runtime runtime;
-  std::uint64_t document_version = 0;         // 0: there is no document that a node would accept
+  std::uint64_t document_version = 0;  // 0: there is no document that a node would accept
   bandit::Document document;
-  shared::Counters totals;                    // of all edge instances
+  shared::Counters totals;  // of all edge instances
 
   const bandit::Experiment* find(const std::string& key) const;
 };
@@ -26,8 +26,9 @@ class State {
 
   // Returns kOk, or the exit code of a failure that was reported.
   int read(Snapshot& out);
-  // Reads, lets `edit` change the runtime, writes; again with what won when somebody else wrote meanwhile. On the disk when it returns kOk.
-  // `edit` sets `changed` to have its change written; an exit code other than kOk, which it reported, ends everything.
+  // Reads, lets `edit` change the runtime, writes; again with what won when somebody else wrote meanwhile. On the disk
+  // when it returns kOk. `edit` sets `changed` to have its change written; an exit code other than kOk, which it
+  // reported, ends everything.
   int update(const std::function<int(Snapshot&, bool& changed)>& edit, Snapshot& out);
 
  private:

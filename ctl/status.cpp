@@ -12,7 +12,9 @@ namespace {
 using nlohmann::json;
 
 // JSON null where there is nothing to divide by.
-json ratio(double of, std::uint64_t n) { return n == 0 ? json() : json(of / static_cast<double>(n)); }
+json ratio(double of, std::uint64_t n) {
+  return n == 0 ? json() : json(of / static_cast<double>(n));
+}
 
 json to_json(const RowTotals& row) {
   json goals = json::object();
@@ -65,7 +67,8 @@ std::string format(const char* pattern, Values... values) {
 }
 
 std::string row_text(const char* name, const std::string& share, const RowTotals& row) {
-  std::string text = format("    %-40s %8s %12llu", name, share.c_str(), static_cast<unsigned long long>(row.exposures));
+  std::string text =
+      format("    %-40s %8s %12llu", name, share.c_str(), static_cast<unsigned long long>(row.exposures));
   const double n = static_cast<double>(row.exposures);
   for (const GoalTotals& goal : row.goals) {
     text += format("   %s %llu", goal.key.c_str(), static_cast<unsigned long long>(goal.rewarded));
@@ -113,7 +116,8 @@ int status(const std::string& key, const std::string& directory, Output& output)
                          summary.key.c_str(), static_cast<unsigned long long>(summary.skipped_vectors)));
     }
   }
-  if (!key.empty() && experiments.empty()) return output.fail(kNothing, "no experiment \"" + key + "\" in " + directory);
+  if (!key.empty() && experiments.empty())
+    return output.fail(kNothing, "no experiment \"" + key + "\" in " + directory);
   return output.done(text, {{"document_version", now.document_version},
                             {"runtime_version", now.runtime.version},
                             {"kill_all", to_json(now.runtime.kill_all)},

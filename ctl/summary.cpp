@@ -14,18 +14,25 @@ using shared::Kill;
 
 std::string desired_text(bandit::Desired desired) {
   switch (desired) {
-    case bandit::Desired::kDraft: return "draft";
-    case bandit::Desired::kRunning: return "running";
-    case bandit::Desired::kFrozen: return "frozen";
-    case bandit::Desired::kStopped: return "stopped";
-    case bandit::Desired::kConcluded: return "concluded";
-    case bandit::Desired::kArchived: return "archived";
+    case bandit::Desired::kDraft:
+      return "draft";
+    case bandit::Desired::kRunning:
+      return "running";
+    case bandit::Desired::kFrozen:
+      return "frozen";
+    case bandit::Desired::kStopped:
+      return "stopped";
+    case bandit::Desired::kConcluded:
+      return "concluded";
+    case bandit::Desired::kArchived:
+      return "archived";
   }
   return "?";
 }
 
 const Kill* find_kill(const std::vector<Kill>& kills, const std::string& variant) {
-  const auto found = std::find_if(kills.begin(), kills.end(), [&](const Kill& kill) { return kill.variant == variant; });
+  const auto found =
+      std::find_if(kills.begin(), kills.end(), [&](const Kill& kill) { return kill.variant == variant; });
   return found == kills.end() ? nullptr : &*found;
 }
 

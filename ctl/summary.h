@@ -1,7 +1,8 @@
 // What there is to say of one experiment: its state, its variants' shares, and the counts of its generation.
 //
-// Pure: made from a snapshot of the store. Counts are sums over the generation's epochs and all edge instances, so the rates are those of the
-// visitors that were seen; between variants whose shares changed over time they are no unbiased comparison (the result page has that).
+// Pure: made from a snapshot of the store. Counts are sums over the generation's epochs and all edge instances, so the
+// rates are those of the visitors that were seen; between variants whose shares changed over time they are no unbiased
+// comparison (the result page has that).
 #pragma once
 
 #include <cstdint>

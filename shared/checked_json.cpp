@@ -17,7 +17,9 @@ constexpr std::size_t kChecksumDigits = 16;
 constexpr std::size_t kStateOffset = kBeforeChecksum.size() + kChecksumDigits + kBeforeState.size();
 constexpr std::size_t kShownBytes = 60;  // of a value in an error
 
-std::string dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+std::string dump(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
 
 void append_hex(std::string& out, std::uint64_t value) {
   for (int shift = 60; shift >= 0; shift -= 4) out += "0123456789abcdef"[(value >> shift) & 15];
@@ -31,7 +33,9 @@ std::string hex_text(std::uint64_t value) {
   return out;
 }
 
-std::uint64_t hash_text(std::string_view text) { return XXH3_64bits(text.data(), text.size()); }
+std::uint64_t hash_text(std::string_view text) {
+  return XXH3_64bits(text.data(), text.size());
+}
 
 std::string digest_text(std::string_view text) {
   const XXH128_hash_t digest = XXH3_128bits(text.data(), text.size());

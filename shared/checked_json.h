@@ -2,9 +2,9 @@
 //
 //   {"format":1,"checksum":"<16 hex digits: XXH3_64bits of the state's text>","state":{...}}<newline>
 //
-// A file that was cut, extended or flipped anywhere is refused before its JSON is looked at. Codecs (runtime, counters, the store's own
-// files) build the state with nlohmann JSON and read it back through StateValue, which names path, value and expectation of what is wrong.
-// Values and functions only: no locking, no I/O.
+// A file that was cut, extended or flipped anywhere is refused before its JSON is looked at. Codecs (runtime, counters,
+// the store's own files) build the state with nlohmann JSON and read it back through StateValue, which names path,
+// value and expectation of what is wrong. Values and functions only: no locking, no I/O.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,8 @@ struct StateError {
   std::string text;  // "at /experiments/a/arms: 7, expected an array"
 };
 
-// A value of a state and its place in it. A value refers to the one that it came from, so it is taken from named values only.
+// A value of a state and its place in it. A value refers to the one that it came from, so it is taken from named values
+// only.
 class StateValue {
  public:
   explicit StateValue(const nlohmann::json& value) : value_(&value) {}

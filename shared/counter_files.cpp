@@ -57,7 +57,8 @@ void CounterFiles::exchange(const Exchange& wants, Answer& answer) {
   sum_others(wants, answer);
 }
 
-// The folded sum is read last: an instance that is folded meanwhile is then seen in one of both, and never counted in both.
+// The folded sum is read last: an instance that is folded meanwhile is then seen in one of both, and never counted in
+// both.
 void CounterFiles::look_at_others(Answer& answer) {
   std::string error;
   std::map<std::string, Copy, std::less<>> seen;
@@ -161,8 +162,9 @@ bool CounterFiles::claim(Answer& answer) {
   look_at_folded(true);
   if (folded_.instances.count(instance_) == 0) return true;
   alive_ = FileLock();
-  answer.errors.push_back(folded_file_.path() + ": instance " + instance_ +
-                          " was taken for dead and folded; counters not written, it must go on under a new instance id");
+  answer.errors.push_back(
+      folded_file_.path() + ": instance " + instance_ +
+      " was taken for dead and folded; counters not written, it must go on under a new instance id");
   return false;
 }
 

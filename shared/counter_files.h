@@ -1,9 +1,10 @@
 // The counters of a state directory: one file per edge instance, and one for all that are gone.
 //
-// Part of the FileStore. An instance is alive while somebody holds a shared lock on `counters/<instance>.lock`: its leader does, through this
-// object. The file of an instance that nobody holds and nobody wrote for ten minutes is folded into `counters/folded.json`, which names the
-// instances that it counts. The rename of that file is the one commit point: readers ignore the file of an instance that is named there, and
-// an instance that comes back after it was folded is refused, for its totals would count twice.
+// Part of the FileStore. An instance is alive while somebody holds a shared lock on `counters/<instance>.lock`: its
+// leader does, through this object. The file of an instance that nobody holds and nobody wrote for ten minutes is
+// folded into `counters/folded.json`, which names the instances that it counts. The rename of that file is the one
+// commit point: readers ignore the file of an instance that is named there, and an instance that comes back after it
+// was folded is refused, for its totals would count twice.
 #pragma once
 
 #include <cstdint>

@@ -62,8 +62,7 @@ Counters read_counters(const StateValue& value) {
   Counters counters;
   value.each_member([&](const std::string& experiment, const StateValue& generations) {
     generations.each_member([&](const std::string& generation_name, const StateValue& epochs) {
-      const std::uint64_t generation =
-          number_in(generation_name, epochs, std::numeric_limits<std::uint32_t>::max());
+      const std::uint64_t generation = number_in(generation_name, epochs, std::numeric_limits<std::uint32_t>::max());
       epochs.each_member([&](const std::string& epoch_name, const StateValue& totals) {
         const std::uint64_t epoch = number_in(epoch_name, totals, std::numeric_limits<std::uint64_t>::max());
         counters[{experiment, static_cast<std::uint32_t>(generation), epoch}] = split(totals);
@@ -83,7 +82,9 @@ int columns_of(const std::vector<GoalRecord>& goals, int count) {
   return columns;
 }
 
-int column_of_goal(const std::vector<GoalRecord>& goals, int g) { return columns_of(goals, g); }
+int column_of_goal(const std::vector<GoalRecord>& goals, int g) {
+  return columns_of(goals, g);
+}
 
 void merge_max(Counters& into, const Counters& from) {
   for (const auto& [key, totals] : from) {

@@ -1,8 +1,9 @@
-// Counter vectors: the totals of one (experiment, generation, epoch), in the one form that the zone, the snapshot and the fleet share.
+// Counter vectors: the totals of one (experiment, generation, epoch), in the one form that the zone, the snapshot and
+// the fleet share.
 //
-// A vector is row-major: row 0 is the baseline, row 1 + a is arm a; columns are n (exposed units), then for each goal of the epoch in
-// goal order c (units with a reward) and, for a value goal, S (sum, in 10^-scale) and Q (sum of squares of visitors' sums, in steps of
-// max / 10^4). Totals only grow, so copies merge by max; an absent tail is zero.
+// A vector is row-major: row 0 is the baseline, row 1 + a is arm a; columns are n (exposed units), then for each goal
+// of the epoch in goal order c (units with a reward) and, for a value goal, S (sum, in 10^-scale) and Q (sum of squares
+// of visitors' sums, in steps of max / 10^4). Totals only grow, so copies merge by max; an absent tail is zero.
 #pragma once
 
 #include <cstdint>
@@ -50,10 +51,12 @@ struct DecodedCounters {
   std::string instance;
   Counters counters;
 };
-// Returns nullopt and says why in `error` (place, value, expectation) when the text was not written whole by encode_counters.
+// Returns nullopt and says why in `error` (place, value, expectation) when the text was not written whole by
+// encode_counters.
 std::optional<DecodedCounters> decode_counters(std::string_view text, std::string& error);
 
-// The totals of instances that are gone for good, in one sum. An instance that is named here is counted here and nowhere else.
+// The totals of instances that are gone for good, in one sum. An instance that is named here is counted here and
+// nowhere else.
 struct FoldedCounters {
   std::set<std::string, std::less<>> instances;
   Counters counters;

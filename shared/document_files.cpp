@@ -29,7 +29,8 @@ std::optional<std::pair<std::uint64_t, std::string>> decode_versioned(std::strin
   try {
     const StateValue value(*state);
     value.expect_members({"version", member});
-    return std::make_pair(value.at("version").number(std::numeric_limits<std::uint64_t>::max()), value.at(member).text());
+    return std::make_pair(value.at("version").number(std::numeric_limits<std::uint64_t>::max()),
+                          value.at(member).text());
   } catch (const StateError& wrong) {
     error = wrong.text;
     return std::nullopt;
@@ -89,7 +90,8 @@ void DocumentFiles::number(const Exchange& wants, Answer& answer) {
     answer.errors.push_back(lock.error() + "; changed definitions wait for it");
     return;
   }
-  look_at_document(true);  // numbered is what stands there now, not what this process saw before another one numbered its successor
+  look_at_document(
+      true);  // numbered is what stands there now, not what this process saw before another one numbered its successor
   if (digest_.empty()) return;
   look_at_numbering(lock.held(), answer);
   look_at_good();
@@ -98,7 +100,8 @@ void DocumentFiles::number(const Exchange& wants, Answer& answer) {
   if (has_number && recorded_) return;  // another process was faster
   if (!has_number) numbered_ = {highest + 1, digest_};
   recorded_ = false;
-  // Where nothing can be written, the number holds in this process: the document takes effect, and the fault is repeated until it is mended.
+  // Where nothing can be written, the number holds in this process: the document takes effect, and the fault is
+  // repeated until it is mended.
   std::string error = lock.error();
   if (lock.held()) {
     error = replace_file(numbering_.path(), encode_versioned(numbered_.version, "digest", numbered_.digest));

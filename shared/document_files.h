@@ -1,8 +1,8 @@
 // The definition document of a state directory, and its version.
 //
-// Part of the FileStore. `definitions.json` belongs to people and their tools; it carries no version. `store.json` says which content got
-// which version, so that all who look at the directory agree: a content that differs from the one numbered last gets the next version.
-// `definitions.good.json` keeps the last document that a node accepted.
+// Part of the FileStore. `definitions.json` belongs to people and their tools; it carries no version. `store.json` says
+// which content got which version, so that all who look at the directory agree: a content that differs from the one
+// numbered last gets the next version. `definitions.good.json` keeps the last document that a node accepted.
 #pragma once
 
 #include <cstdint>

@@ -1,13 +1,18 @@
 // The Store in a directory: the embedded default, which needs no server.
 //
-//   definitions.json            the document, edited by people and tools            definitions.good.json  the last one that a node accepted
-//   store.json                  the version of the document                         runtime.json           the runtime state
-//   counters/<instance>.json    totals of an edge instance                          counters/folded.json   totals of instances that are gone
-//   lock, counters/*.lock       advisory locks (flock): who writes, who is alive    *.corrupt-<n>          damaged files, kept as evidence
+//   definitions.json          the document, edited by people and tools
+//   definitions.good.json     the last document that a node accepted
+//   store.json                the version of the document
+//   runtime.json              the runtime state
+//   counters/<instance>.json  totals of an edge instance
+//   counters/folded.json      totals of instances that are gone
+//   lock, counters/*.lock     advisory locks (flock): who writes, who is alive
+//   *.corrupt-<n>             damaged files, kept as evidence
 //
-// Used by the leader of each nginx (with its instance id, in the thread pool) and by experimentctl (without). Readers take no lock; writes
-// happen under `lock`, by rename, on the disk before exchange() returns. An idle exchange costs a few stats. The directory is made on the
-// first write when its parent exists. An object keeps no reference to anything global; destroying it releases its instance.
+// Used by the leader of each nginx (with its instance id, in the thread pool) and by experimentctl (without). Readers
+// take no lock; writes happen under `lock`, by rename, and are on the disk before exchange() returns. An idle exchange
+// costs a few stats. The directory is made on the first write when its parent exists. No globals; destroying an object
+// releases its instance.
 #pragma once
 
 #include <optional>
@@ -23,7 +28,8 @@ namespace experiment::shared {
 
 class FileStore : public Store {
  public:
-  // Does not touch the disk. `instance`: the zone's id, 22 base64url characters; empty for a tool: then all instances are the others.
+  // Does not touch the disk. `instance`: the zone's id, 22 base64url characters; empty for a tool: then all instances
+  // are the others.
   explicit FileStore(std::string directory, std::string instance = {});
   FileStore(const FileStore&) = delete;
   FileStore& operator=(const FileStore&) = delete;

@@ -39,7 +39,8 @@ KillFile parse_kill_file(std::string_view text) {
     if (parse_line(said, line)) {
       file.lines.push_back(std::move(line));
     } else {
-      file.errors.push_back("line " + std::to_string(number) + ": " + excerpt(said) + ", expected KEY, KEY/VARIANT or *");
+      file.errors.push_back("line " + std::to_string(number) + ": " + excerpt(said) +
+                            ", expected KEY, KEY/VARIANT or *");
     }
   }
   return file;
@@ -50,7 +51,9 @@ bool covers(const KillLine& line, std::string_view key, std::string_view variant
   return line.key == key && (line.variant.empty() || line.variant == variant);
 }
 
-std::string kill_file_author(std::string_view path) { return std::string(kAuthor) + std::string(path); }
+std::string kill_file_author(std::string_view path) {
+  return std::string(kAuthor) + std::string(path);
+}
 
 std::string_view kill_file_of(std::string_view author) {
   if (author.substr(0, kAuthor.size()) != kAuthor) return {};

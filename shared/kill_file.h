@@ -1,7 +1,8 @@
-// The kill file: one KEY, KEY/VARIANT or * per line, # comments. A line kills at once, and `resume` refuses while it stands.
+// The kill file: one KEY, KEY/VARIANT or * per line, # comments. A line kills at once, and `resume` refuses while it
+// stands.
 //
-// Parsed by the leader each second and by experimentctl. A line that says nothing understandable is an error of its own; the others hold,
-// because a typo must never keep another kill from working.
+// Parsed by the leader each second and by experimentctl. A line that says nothing understandable is an error of its
+// own; the others hold, because a typo must never keep another kill from working.
 #pragma once
 
 #include <string>

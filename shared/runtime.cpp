@@ -67,7 +67,8 @@ std::vector<Kill> read_kills(const StateValue& value) {
   std::vector<Kill> kills;
   value.each_item([&](const StateValue& item) {
     item.expect_members({"variant", "reason", "by", "at_s"});
-    kills.push_back({item.at("variant").text(), item.at("reason").text(), item.at("by").text(), item.at("at_s").time()});
+    kills.push_back(
+        {item.at("variant").text(), item.at("reason").text(), item.at("by").text(), item.at("at_s").time()});
   });
   return kills;
 }
@@ -96,9 +97,8 @@ EpochRecord read_epoch(const StateValue& value, const ExperimentRuntime& experim
   epoch.sealed = value.at("sealed").flag();
   epoch.goals = static_cast<int>(value.at("goals").number(experiment.goals.size()));
   const StateValue quotas = value.at("quotas");
-  quotas.each_item([&](const StateValue& item) {
-    epoch.quotas.push_back(static_cast<int>(item.number(bandit::kSlots)));
-  });
+  quotas.each_item(
+      [&](const StateValue& item) { epoch.quotas.push_back(static_cast<int>(item.number(bandit::kSlots))); });
   const bool whole = std::accumulate(epoch.quotas.begin(), epoch.quotas.end(), 0LL) == bandit::kSlots;
   if (!whole || epoch.quotas.size() > experiment.arms.size()) {
     quotas.refuse("slots of at most " + std::to_string(experiment.arms.size()) + " arms that sum to " +
@@ -112,8 +112,8 @@ EpochRecord read_epoch(const StateValue& value, const ExperimentRuntime& experim
 }
 
 ExperimentRuntime read_experiment(const StateValue& value) {
-  value.expect_members({"generation", "generation_signature", "revision", "revision_signature", "arms", "goals", "kills",
-                        "epochs", "runs", "started_ms"});
+  value.expect_members({"generation", "generation_signature", "revision", "revision_signature", "arms", "goals",
+                        "kills", "epochs", "runs", "started_ms"});
   ExperimentRuntime out;
   out.generation = static_cast<std::uint32_t>(value.at("generation").number(kMaxU32));
   out.generation_signature = value.at("generation_signature").hex();
@@ -150,9 +150,8 @@ Runtime read_runtime(const StateValue& value) {
 std::string encode_runtime(const Runtime& runtime) {
   json experiments = json::object();
   for (const auto& [key, experiment] : runtime.experiments) experiments[key] = to_json(experiment);
-  return seal_state({{"version", runtime.version},
-                     {"kill_all", to_json(runtime.kill_all)},
-                     {"experiments", std::move(experiments)}});
+  return seal_state(
+      {{"version", runtime.version}, {"kill_all", to_json(runtime.kill_all)}, {"experiments", std::move(experiments)}});
 }
 
 std::optional<Runtime> decode_runtime(std::string_view text, std::string& error) {

@@ -60,7 +60,8 @@ void RuntimeFile::look(bool in_any_case) {
   (behind() ? older_ : newest_) = std::move(runtime);
 }
 
-// Somebody removed, damaged or set back the file. What is in use is newer, and goes back into it with the kills of both.
+// Somebody removed, damaged or set back the file. What is in use is newer, and goes back into it with the kills of
+// both.
 void RuntimeFile::mend(Answer& answer) {
   const FileLock lock = directory_.lock();
   if (!lock.held()) {

@@ -1,7 +1,9 @@
-// The runtime state of a state directory: runtime.json, replaced by compare-and-set, never lost while somebody still holds it.
+// The runtime state of a state directory: runtime.json, replaced by compare-and-set, never lost while somebody still
+// holds it.
 //
-// Part of the FileStore. It remembers the newest state that it read or wrote; a file that vanished, was damaged, or was set back is written
-// again from that, with the kills of both. Without such a memory a damaged file is refused and nothing is written over it: kills live in it.
+// Part of the FileStore. It remembers the newest state that it read or wrote; a file that vanished, was damaged, or was
+// set back is written again from that, with the kills of both. Without such a memory a damaged file is refused and
+// nothing is written over it: kills live in it.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // A state directory as a whole: the names in it, and the right to write there.
 //
-// Writers of one directory are the leader of each nginx that uses it and experimentctl. Every write happens under the directory's lock,
-// which is held for that write only; a writer that does not get it within a quarter of a second reports so and tries again next time.
-// Readers take no lock: files are replaced by rename.
+// Writers of one directory are the leader of each nginx that uses it and experimentctl. Every write happens under the
+// directory's lock, which is held for that write only; a writer that does not get it within a quarter of a second
+// reports so and tries again next time. Readers take no lock: files are replaced by rename.
 #pragma once
 
 #include <string>

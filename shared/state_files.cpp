@@ -60,11 +60,13 @@ std::string parent_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// What root makes in a directory belongs to the directory's owner, best effort: a tool run by root must not lock out the workers.
+// What root makes in a directory belongs to the directory's owner, best effort: a tool run by root must not lock out
+// the workers.
 void give_to_owner(int fd, const std::string& directory) {
   struct stat status;
   if (::geteuid() != 0 || ::stat(directory.c_str(), &status) != 0) return;
-  if (::fchown(fd, status.st_uid, status.st_gid) != 0) return;  // a file system without owners: nobody is locked out there
+  if (::fchown(fd, status.st_uid, status.st_gid) != 0)
+    return;  // a file system without owners: nobody is locked out there
 }
 
 bool ends_with(std::string_view text, std::string_view end) {
@@ -237,7 +239,9 @@ std::string ensure_directory(const std::string& path) {
   return {};
 }
 
-std::string replace_file(const std::string& path, std::string_view text) { return replace(path, text, kFileMode); }
+std::string replace_file(const std::string& path, std::string_view text) {
+  return replace(path, text, kFileMode);
+}
 
 std::string replace_private_file(const std::string& path, std::string_view text) {
   return replace(path, text, kPrivateMode);
@@ -257,7 +261,9 @@ std::string set_aside(const std::string& path, std::string& error) {
   return {};
 }
 
-void remove_file(const std::string& path) { ::unlink(path.c_str()); }
+void remove_file(const std::string& path) {
+  ::unlink(path.c_str());
+}
 
 std::vector<std::string> list_directory(const std::string& path, std::string& error) {
   std::vector<std::string> names;

@@ -1,7 +1,8 @@
 // Files of a state directory: noticed by their stamp, read whole, replaced by rename, written by one process at a time.
 //
-// Called by the parts of the FileStore, in nginx's thread pool or in a tool. Nothing here throws for a fault of the file system: faults
-// are texts that name the path and the reason, and the caller adds what follows from it. No globals, no signals, no locale.
+// Called by the parts of the FileStore, in nginx's thread pool or in a tool. Nothing here throws for a fault of the
+// file system: faults are texts that name the path and the reason, and the caller adds what follows from it. No
+// globals, no signals, no locale.
 #pragma once
 
 #include <sys/types.h>
@@ -22,20 +23,22 @@ struct FileStamp {
   std::uint64_t inode = 0, size = 0;
   std::int64_t modified_ns = 0, changed_ns = 0;
   bool exists() const { return error == 0; }
-  // False for a stamp so young that a further write might leave it as it is (the clock of a file system ticks in milliseconds, some in
-  // seconds). Such a file is read again until its stamp has settled.
+  // False for a stamp so young that a further write might leave it as it is (the clock of a file system ticks in
+  // milliseconds, some in seconds). Such a file is read again until its stamp has settled.
   bool settled() const;
   std::int64_t age_ns() const;  // since it changed, by this machine's clock; 0 for a missing file
 };
 bool operator==(const FileStamp& a, const FileStamp& b);
-inline bool operator!=(const FileStamp& a, const FileStamp& b) { return !(a == b); }
+inline bool operator!=(const FileStamp& a, const FileStamp& b) {
+  return !(a == b);
+}
 
 FileStamp stamp_of(const std::string& path);
 
 struct FileText {
   FileStamp stamp;
   std::string text;
-  std::string error;  // empty when `text` is the whole file; names the path otherwise, "No such file or directory" included
+  std::string error;  // why `text` is not the whole file, with its path; a missing file is an error, too
 };
 // Reads a regular file of at most `limit` bytes.
 FileText read_file(const std::string& path, std::size_t limit);
@@ -44,8 +47,8 @@ FileText read_file(const std::string& path, std::size_t limit);
 class WatchedFile {
  public:
   WatchedFile(std::string path, std::size_t limit) : path_(std::move(path)), limit_(limit) {}
-  // What the file holds now, if that (or why it cannot be read) is not what it was at the last look; the first look always has news.
-  // `in_any_case` reads a file whose stamp did not change as well: before a write that depends on it.
+  // What the file holds now, if that (or why it cannot be read) is not what it was at the last look; the first look
+  // always has news. `in_any_case` reads a file whose stamp did not change as well: before a write that depends on it.
   std::optional<FileText> news(bool in_any_case = false);
   const std::string& path() const { return path_; }
   // Of the last look: stamp and digest of the content.
@@ -83,13 +86,15 @@ class FileLock {
 
 // Makes a directory (0750) whose parent exists. Returns an error or nothing.
 std::string ensure_directory(const std::string& path);
-// Replaces `path` by a file with this text, readable by owner and group: temporary file beside it, fsync, rename, fsync of the directory.
-// Run by root, it gives the file to the owner of the directory, who has to read it. Requires: the directory's lock is held, for the
-// temporary file has a fixed name. Returns an error or nothing; after an error the old file stands, but for a failed fsync of the directory.
+// Replaces `path` by a file with this text, readable by owner and group: temporary file beside it, fsync, rename, fsync
+// of the directory. Run by root, it gives the file to the owner of the directory, who has to read it. Requires: the
+// directory's lock is held, for the temporary file has a fixed name. Returns an error or nothing; after an error the
+// old file stands, but for a failed fsync of the directory.
 std::string replace_file(const std::string& path, std::string_view text);
 // The same for a file that only its maker may read.
 std::string replace_private_file(const std::string& path, std::string_view text);
-// Renames a damaged file to the first free of `path`.corrupt-1, -2, ... Returns the new name, or an empty one and the error.
+// Renames a damaged file to the first free of `path`.corrupt-1, -2, ... Returns the new name, or an empty one and the
+// error.
 std::string set_aside(const std::string& path, std::string& error);
 void remove_file(const std::string& path);
 // Names in a directory, sorted; none for a directory that is missing.

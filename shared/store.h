@@ -1,8 +1,9 @@
-// The Store: where the document, the runtime state and the counters outlive a node. One interface, one test suite, several forms.
+// The Store: where the document, the runtime state and the counters outlive a node. One interface, one test suite,
+// several forms.
 //
-// The leader knows what it has; once a tick it offers what it wants written and gets what changed, in one exchange. Exchanges block
-// (files: a few stats when nothing changed, an fsync when something is written), so the module runs them in nginx's thread pool.
-// An object of this class is used by one thread at a time.
+// The leader knows what it has; once a tick it offers what it wants written and gets what changed, in one exchange.
+// Exchanges block (files: a few stats when nothing changed, an fsync when something is written), so the module runs
+// them in nginx's thread pool. An object of this class is used by one thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -22,24 +23,27 @@ struct StoredDocument {
 };
 
 struct Exchange {
-  std::uint64_t known_document = 0;      // versions the caller has; 0: none
+  std::uint64_t known_document = 0;  // versions the caller has; 0: none
   std::uint64_t known_runtime = 0;
-  std::optional<Runtime> runtime;        // to write; taken only if the stored version is known_runtime, and then stored as known_runtime + 1
-  std::optional<Counters> counters;      // this instance's absolute totals; merged by max into what the store holds of it
-  std::optional<std::string> good_document;  // document text that was accepted as `known_document`: kept as the last good one
-  std::uint64_t known_others = 0;        // mark of the other instances' totals the caller has
+  // To write: taken only if the stored version is known_runtime, and then stored as known_runtime + 1.
+  std::optional<Runtime> runtime;
+  std::optional<Counters> counters;  // this instance's absolute totals; merged by max into what the store holds of it
+  // The text that was accepted as `known_document`: kept as the last good one.
+  std::optional<std::string> good_document;
+  std::uint64_t known_others = 0;  // mark of the other instances' totals the caller has
 };
 
 struct Answer {
   std::optional<StoredDocument> document;  // newer than known_document
   std::optional<Runtime> runtime;          // other than known_runtime (after a conflict: what won)
   bool runtime_written = false;
-  bool runtime_conflict = false;           // somebody else wrote first
-  bool runtime_unreadable = false;         // there is one, and it cannot be read: kills may be in it, so this is not "none"
+  bool runtime_conflict = false;    // somebody else wrote first
+  bool runtime_unreadable = false;  // there is one, and it cannot be read: kills may be in it, so this is not "none"
   bool counters_written = false;
-  std::optional<Counters> others;          // sum over the other instances, when it changed since known_others
+  std::optional<Counters> others;  // sum over the other instances, when it changed since known_others
   std::uint64_t others_mark = 0;
-  std::vector<std::string> errors;         // one line each: place, what happened, consequence; the rest of the exchange still holds
+  std::vector<std::string>
+      errors;  // one line each: place, what happened, consequence; the rest of the exchange still holds
 };
 
 class Store {

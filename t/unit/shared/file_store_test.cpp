@@ -284,7 +284,8 @@ TEST_F(FileStoreTest, KillingTheWriterLosesNothingThatWasAcknowledged) {
     if (child == 0) {
       FileStore store(state_.directory());
       for (std::uint64_t version = known;; ++version) {
-        if (!store.exchange(offer_runtime(version, runtime_with_kill("a", std::string(20'000, 'x')))).runtime_written) ::_exit(1);
+        if (!store.exchange(offer_runtime(version, runtime_with_kill("a", std::string(20'000, 'x')))).runtime_written)
+          ::_exit(1);
         const std::uint64_t written = version + 1;
         if (::write(ends[1], &written, sizeof written) != sizeof written) ::_exit(2);
       }
@@ -498,7 +499,8 @@ TEST_F(FileStoreTest, ProcessesThatGenerateKeysAtOnceAgree) {
   for (int who = 0; who < kProcesses; ++who) {
     if (::fork() != 0) continue;
     std::string error;
-    const auto keys = ensure_keys(state_.directory(), [&] { return "key of " + std::to_string(who) + "\n"; }, error);
+    const auto keys = ensure_keys(
+        state_.directory(), [&] { return "key of " + std::to_string(who) + "\n"; }, error);
     const char mark = keys && keys->size() == 9 ? keys->at(7) : '?';
     ::_exit(::write(ends[1], &mark, 1) == 1 ? 0 : 1);
   }
@@ -516,7 +518,8 @@ TEST_F(FileStoreTest, ProcessesThatGenerateKeysAtOnceAgree) {
 
 TEST(EnsureKeys, AMissingParentIsAnError) {
   std::string error;
-  EXPECT_FALSE(ensure_keys("/nonexistent/state", [] { return std::string("x"); }, error));
+  EXPECT_FALSE(ensure_keys(
+      "/nonexistent/state", [] { return std::string("x"); }, error));
   EXPECT_NE(error.find("/nonexistent/state"), std::string::npos) << error;
 }
 

@@ -91,14 +91,16 @@ TEST(Runtime, ErrorsNamePlaceValueAndExpectation) {
             "at " + base + "/goals/1/kind: \"count\", expected conversion or value");
   EXPECT_EQ(error_of(base + "/epochs/1/quotas", {1, 2}),
             "at " + base + "/epochs/1/quotas: [1,2], expected slots of at most 2 arms that sum to 10000");
-  EXPECT_EQ(error_of(base + "/epochs/1/goals", 3), "at " + base + "/epochs/1/goals: 3, expected an integer from 0 to 2");
+  EXPECT_EQ(error_of(base + "/epochs/1/goals", 3),
+            "at " + base + "/epochs/1/goals: 3, expected an integer from 0 to 2");
   EXPECT_NE(error_of(base + "/epochs/1/id", 5).find("expected an id above the one before"), std::string::npos);
   EXPECT_NE(error_of(base + "/epochs/1/id", 1ULL << 48).find("/epochs/1/id: 281474976710656"), std::string::npos);
   EXPECT_EQ(error_of(base + "/generation_signature", "xyz"),
             "at " + base + "/generation_signature: \"xyz\", expected 16 hex digits");
   EXPECT_EQ(error_of(base + "/epochs/0/sealed", 1), "at " + base + "/epochs/0/sealed: 1, expected true or false");
   EXPECT_EQ(error_of(base + "/kills/0/by", nullptr), "at " + base + "/kills/0/by: null, expected a string");
-  EXPECT_NE(error_of("/unknown", 1).find("expected exactly the members version, kill_all, experiments"), std::string::npos);
+  EXPECT_NE(error_of("/unknown", 1).find("expected exactly the members version, kill_all, experiments"),
+            std::string::npos);
 }
 
 TEST(Runtime, ReasonsThatAreNoUtf8AreStillWritten) {

@@ -1,6 +1,7 @@
 // What every Store promises: a typed suite that each implementation runs.
 //
-// A Backend gives: `open(instance)` a new Store object onto the same data; `publish(text)` as an editor or a pipeline would do it.
+// A Backend gives: `open(instance)` a new Store object onto the same data; `publish(text)` as an editor or a pipeline
+// would do it.
 #pragma once
 
 #include <memory>
