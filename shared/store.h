@@ -42,8 +42,8 @@ struct Answer {
   bool counters_written = false;
   std::optional<Counters> others;  // sum over the other instances, when it changed since known_others
   std::uint64_t others_mark = 0;
-  std::vector<std::string>
-      errors;  // one line each: place, what happened, consequence; the rest of the exchange still holds
+  // One line each: place, what happened, consequence; the rest of the exchange still holds.
+  std::vector<std::string> errors;
 };
 
 class Store {
