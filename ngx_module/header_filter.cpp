@@ -1,0 +1,59 @@
+#include "ngx_module/header_filter.h"
+
+#include "ngx_module/cohort.h"
+#include "ngx_module/cookie_jar.h"
+#include "ngx_module/decide.h"
+#include "ngx_module/exposure.h"
+#include "ngx_module/isolation.h"
+#include "ngx_module/reward.h"
+
+namespace experiment::ngx {
+namespace {
+
+ngx_http_output_header_filter_pt next_of_first = nullptr;
+ngx_http_output_header_filter_pt next_of_outward = nullptr;
+
+// Before not_modified.
+ngx_int_t first_filter(ngx_http_request_t* r) noexcept {
+  if (r != r->main) {
+    isolate_inward(r, find_pin(r));
+    harvest(r, nullptr);
+    return next_of_first(r);
+  }
+  Pin* pin = ensure_decisions(r);
+  isolate_inward(r, pin);
+  if (pin == nullptr) {
+    harvest(r, nullptr);
+    return next_of_first(r);
+  }
+  count_exposures(r, *pin);
+  harvest(r, pin);
+  count_location_rewards(r, *pin);
+  isolate_validators(r, *pin);
+  return next_of_first(r);
+}
+
+// After nginx's headers filter. Cookies are set here, since a 304 passes here too and other filters may have ended the request before.
+ngx_int_t outward_filter(ngx_http_request_t* r) noexcept {
+  if (r != r->main) return next_of_outward(r);
+  if (Pin* pin = find_pin(r); pin != nullptr && !pin->headers_out) {
+    pin->headers_out = true;
+    pin->cookie_sent = set_cookies(r, *pin);
+    isolate_outward(r, *pin);
+  }
+  return next_of_outward(r);
+}
+
+}  // namespace
+
+void install_first_filter() noexcept {
+  next_of_first = ngx_http_top_header_filter;
+  ngx_http_top_header_filter = first_filter;
+}
+
+void install_outward_filter() noexcept {
+  next_of_outward = ngx_http_top_header_filter;
+  ngx_http_top_header_filter = outward_filter;
+}
+
+}  // namespace experiment::ngx

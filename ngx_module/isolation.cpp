@@ -1,0 +1,153 @@
+#include "ngx_module/isolation.h"
+
+#include "ngx_module/cohort.h"
+#include "ngx_module/compat.h"
+#include "ngx_module/decide.h"
+#include "ngx_module/entity_tag.h"
+#include "ngx_module/header_list.h"
+#include "ngx_module/worker.h"
+
+namespace experiment::ngx {
+namespace {
+
+constexpr std::string_view kCohortHeader = "Experiment-Cohort";
+
+Isolation isolation_of(ngx_http_request_t* r) noexcept { return static_cast<Isolation>(loc_conf(r).isolation); }
+
+bool contains(std::string_view text, std::string_view lowcase) noexcept {
+  for (std::size_t at = 0; at + lowcase.size() <= text.size(); ++at) {
+    std::size_t i = 0;
+    while (i < lowcase.size() && ngx_tolower(text[at + i]) == lowcase[i]) ++i;
+    if (i == lowcase.size()) return true;
+  }
+  return false;
+}
+
+#if (NGX_HTTP_CACHE)
+// Whether the entry that this answer came from was stored with our Vary.
+bool was_isolated(const ngx_http_cache_t& cache) noexcept {
+  if (cache.buf == nullptr || cache.buf->start == nullptr) return false;
+  const auto* header = reinterpret_cast<const ngx_http_file_cache_header_t*>(cache.buf->start);
+  return contains({reinterpret_cast<const char*>(header->vary), header->vary_len}, "experiment-cohort");
+}
+#endif
+
+void hide(ngx_table_elt_t* header) noexcept {
+  if (header != nullptr) header->hash = 0;
+}
+
+// Cache-Control of the origin forbids storing at all: stricter than ours, so it stays.
+bool take_cache_headers(ngx_http_request_t* r) noexcept {
+  bool no_store = false;
+  for (Headers h(r->headers_out.headers); h; h.next()) {
+    if (h->hash == 0) continue;
+    bool cache_control = is_named(*h, "cache-control");
+    if (cache_control) no_store = no_store || contains(view(h->value), "no-store");
+    std::string_view name = view(h->key);
+    bool cdn = name.size() >= 17 && contains(name.substr(name.size() - 17), "cdn-cache-control");
+    if (cache_control || cdn || is_named(*h, "expires") || is_named(*h, "pragma") || is_named(*h, "surrogate-control")) {
+      h->hash = 0;
+    }
+  }
+  return no_store;
+}
+
+// Tags for purging in a cache that computes the cohort itself: "exp:key" and "exp:key:variant" of each experiment that applied.
+void push_tags(ngx_http_request_t* r, const Pin& pin) noexcept {
+  std::size_t room = 0;
+  for (const Decision& decision : pin.all()) room += 2 * experiment_of(pin, decision).key.size() + bandit::kMaxKeyBytes + 24;
+  auto* memory = static_cast<u_char*>(ngx_pnalloc(r->pool, 3 * room + 1));
+  if (memory == nullptr) return;
+  struct Form {
+    std::string_view header, separator, quote;
+  };
+  for (const Form& form : {Form{"Surrogate-Key", " ", ""}, Form{"Cache-Tag", ",", ""}, Form{"Cache-Groups", ", ", "\""}}) {
+    u_char* begin = memory;
+    u_char* end = begin;
+    auto put = [&](std::string_view text) { end = ngx_cpymem(end, text.data(), text.size()); };
+    for (const Decision& decision : pin.all()) {
+      if (!decision.applied) continue;
+      const PlanExperiment& experiment = experiment_of(pin, decision);
+      for (bool with_variant : {false, true}) {
+        if (with_variant && !decision.enrolled()) continue;
+        if (end != begin) put(form.separator);
+        put(form.quote);
+        put("exp:");
+        put(experiment.key);
+        if (with_variant) {
+          put(":");
+          put(experiment.variants[decision.arm]);
+        }
+        put(form.quote);
+      }
+    }
+    push_outbound(r, form.header, {reinterpret_cast<char*>(begin), static_cast<std::size_t>(end - begin)});
+    memory = end;
+  }
+}
+
+}  // namespace
+
+void isolate_inward(ngx_http_request_t* r, Pin* pin) noexcept {
+#if (NGX_HTTP_CACHE)
+  if (r->cache == nullptr || loc_conf(r).cache == 0) return;
+  ngx_http_cache_t& cache = *r->cache;
+  bool enrolled = pin != nullptr && pin->cohort != nullptr && view(pin->cohort->value) != "-";
+  if (r->cached && enrolled && !was_isolated(cache)) {
+    worker_counters().not_isolated.fetch_add(1, std::memory_order_relaxed);
+  }
+  std::string_view vary = view(cache.vary);
+  if (contains(vary, "experiment-cohort")) return;
+  if (vary.empty()) {
+    cache.vary = borrow(kCohortHeader);
+    return;
+  }
+  std::size_t length = vary.size() + 2 + kCohortHeader.size();
+  auto* joined = length > NGX_HTTP_CACHE_VARY_LEN ? nullptr : static_cast<u_char*>(ngx_pnalloc(r->pool, length));
+  if (joined == nullptr) {
+    // It does not fit: an answer that nobody else may see is not stored. Where nothing applies everybody may.
+    if (!anything_applied(pin) || r->upstream == nullptr || !r->upstream->cacheable) return;
+    r->upstream->cacheable = 0;
+    worker_counters().not_stored.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  ngx_memcpy(ngx_cpymem(ngx_cpymem(joined, vary.data(), vary.size()), ", ", 2), kCohortHeader.data(), kCohortHeader.size());
+  cache.vary = {length, joined};
+#endif
+}
+
+void isolate_validators(ngx_http_request_t* r, Pin& pin) noexcept {
+  if (!anything_applied(&pin) || isolation_of(r) == Isolation::kOff) return;
+  std::string_view token = cohort_token(r, &pin, CohortScope::kOutward);
+  if (ngx_table_elt_t* tag = r->headers_out.etag; tag != nullptr && token != "-") {
+    std::string_view with = tag_with_token(r->pool, view(tag->value), token);
+    if (with.empty()) {
+      ngx_http_clear_etag(r);
+    } else {
+      tag->value = borrow(with);
+    }
+  }
+  r->headers_out.last_modified_time = -1;
+  hide(r->headers_out.last_modified);
+  r->headers_out.last_modified = nullptr;
+  // What the client sent is compared with what it is sent, tokens and all.
+  if (pin.if_none_match.data != nullptr && r->headers_in.if_none_match != nullptr) {
+    r->headers_in.if_none_match->value = pin.if_none_match;
+  }
+  if (pin.if_range.data != nullptr && r->headers_in.if_range != nullptr) r->headers_in.if_range->value = pin.if_range;
+}
+
+void isolate_outward(ngx_http_request_t* r, Pin& pin) noexcept {
+  if (isolation_of(r) == Isolation::kOff) return;
+  if (!anything_applied(&pin) && !pin.cookie_sent) return;
+  if (isolation_of(r) == Isolation::kTagged && !pin.cookie_sent) {
+    push_tags(r, pin);
+    return;
+  }
+  bool no_store = take_cache_headers(r);
+  r->headers_out.expires = nullptr;
+  clear_cache_control(r);
+  push_outbound(r, "Cache-Control", no_store ? "private, no-cache, no-store" : "private, no-cache");
+}
+
+}  // namespace experiment::ngx

@@ -1,0 +1,198 @@
+#include "ngx_module/leader.h"
+
+#include <signal.h>
+
+#include "ngx_module/worker.h"
+#include "ngx_module/zone.h"
+#include "shared/file_store.h"
+
+namespace experiment::ngx {
+namespace {
+
+constexpr ngx_msec_t kLeaseMs = 2000;
+constexpr ngx_msec_t kCollectMs = 1000;  // how often the allocator looks
+constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
+constexpr int kWaitForFirstStepMs = 1000;
+
+std::int64_t unix_ms() noexcept {
+  ngx_time_t* now = ngx_timeofday();
+  return static_cast<std::int64_t>(now->sec) * 1000 + static_cast<std::int64_t>(now->msec);
+}
+
+bool is_alive(std::uint32_t pid) { return kill(static_cast<pid_t>(pid), 0) == 0 || errno != ESRCH; }
+
+std::uint64_t random_bits() {
+  std::uint64_t bits = 0;
+  random_bytes(reinterpret_cast<std::uint8_t*>(&bits), sizeof(bits));
+  return bits;
+}
+
+// CLOCK_MONOTONIC, the same for every process of the machine.
+std::uint64_t monotonic_ms() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1000000;
+}
+
+}  // namespace
+
+// Lives in the task; touched by one side at a time.
+struct Leader::Step {
+  Leader* leader;
+  shared::Conductor* mind;
+  shared::StepInput input;
+  std::vector<shared::Message> messages;
+
+  void run() noexcept {
+    try {
+      messages = mind->step(input);
+    } catch (...) {
+      messages.clear();  // out of memory: the next step tries again
+    }
+  }
+};
+
+Leader::Leader(const MainConf& conf, const shared::Zone& zone, ngx_log_t* log) : conf_(conf), zone_(zone), log_(log) {}
+
+Leader::~Leader() = default;
+
+bool Leader::hold_lease() noexcept {
+  auto& header = zone_.header();
+  auto self = static_cast<std::uint64_t>(ngx_pid);
+  std::uint64_t holder = header.leader.load(std::memory_order_acquire);
+  std::uint64_t now = monotonic_ms();
+  if (holder != self) {
+    bool free = holder == 0 || now > header.leader_until_ms.load(std::memory_order_acquire) || !is_alive(static_cast<std::uint32_t>(holder));
+    if (!free || !header.leader.compare_exchange_strong(holder, self)) return false;
+  }
+  header.leader_until_ms.store(now + kLeaseMs, std::memory_order_release);
+  return true;
+}
+
+void Leader::release_lease() noexcept {
+  auto self = static_cast<std::uint64_t>(ngx_pid);
+  zone_.header().leader.compare_exchange_strong(self, 0);
+}
+
+void Leader::ensure_mind() {
+  if (mind_ != nullptr) return;
+  auto store = std::make_unique<shared::FileStore>(conf_.state_directory, std::string(zone_.header().instance.data()));
+  mind_ = std::make_unique<shared::Conductor>(std::move(store), conf_.kill_file, random_bits);
+  sync_ = std::make_unique<shared::ZoneSync>(zone_);
+  applied_changes_ = ~std::uint64_t{0};
+}
+
+shared::StepInput Leader::input() {
+  shared::StepInput step;
+  step.now_ms = unix_ms();
+  if (ngx_current_msec - collected_ms_ < kCollectMs) return step;
+  collected_ms_ = ngx_current_msec;
+  step.totals = zone_.read_counters();
+  if (ngx_current_msec - flushed_ms_ >= kFlushMs) {
+    flushed_ms_ = ngx_current_msec;
+    step.flush = true;
+  }
+  return step;
+}
+
+void Leader::start() {
+  if (hold_lease()) {
+    ensure_mind();
+    run_inline();
+    return;
+  }
+  for (int waited = 0; waited < kWaitForFirstStepMs && zone_.header().adopted.load(std::memory_order_acquire) == 0; ++waited) {
+    ngx_msleep(1);
+  }
+}
+
+void Leader::tick() {
+  if (busy_) {
+    hold_lease();
+    return;
+  }
+  if (!hold_lease()) {
+    mind_.reset();  // somebody else leads: what we believe gets old
+    sync_.reset();
+    return;
+  }
+  ensure_mind();
+#if (NGX_THREADS)
+  begin_step();
+#else
+  run_inline();
+#endif
+}
+
+void Leader::run_inline() {
+  Step step{this, mind_.get(), input(), {}};
+  step.run();
+  finish(std::move(step.messages));
+}
+
+#if (NGX_THREADS)
+void Leader::begin_step() {
+  if (task_ == nullptr) {
+    task_ = ngx_thread_task_alloc(conf_.cycle->pool, sizeof(Step));
+    if (task_ == nullptr) return run_inline();
+    task_->handler = [](void* data, ngx_log_t*) { static_cast<Step*>(data)->run(); };
+    task_->event.handler = step_done;
+    task_->event.data = task_->ctx;
+  }
+  auto* step = new (task_->ctx) Step{this, mind_.get(), input(), {}};
+  if (ngx_thread_task_post(conf_.threads, task_) != NGX_OK) {
+    step->~Step();
+    return run_inline();
+  }
+  busy_ = true;
+}
+
+void Leader::step_done(ngx_event_t* event) noexcept {
+  auto* step = static_cast<Step*>(event->data);
+  Leader* leader = step->leader;
+  leader->busy_ = false;
+  try {
+    leader->finish(std::move(step->messages));
+  } catch (...) {
+    ngx_log_error(NGX_LOG_ERR, leader->log_, 0, "experiment: out of memory, the leader tries again");
+  }
+  step->~Step();
+}
+#endif
+
+void Leader::finish(std::vector<shared::Message> messages) {
+  report(messages);
+  std::vector<std::string> full;
+  {
+    ZoneLock lock(conf_);
+    if (applied_changes_ != mind_->changes()) {
+      full = sync_->apply(*mind_);
+      applied_changes_ = mind_->changes();
+    }
+    sync_->tidy(*mind_, unix_ms(), is_alive);
+  }
+  for (const auto& line : full) ngx_log_error(NGX_LOG_ERR, log_, 0, "experiment: %s", line.c_str());
+}
+
+void Leader::report(const std::vector<shared::Message>& messages) noexcept {
+  for (const auto& message : messages) {
+    ngx_uint_t level = message.severity == shared::Severity::kNotice    ? NGX_LOG_NOTICE
+                       : message.severity == shared::Severity::kWarning ? NGX_LOG_WARN
+                                                                        : NGX_LOG_ERR;
+    ngx_log_error(level, log_, 0, "experiment: %s", message.text.c_str());
+  }
+}
+
+void Leader::end() {
+  // A step that was under way has ended: nginx joins its thread pool before modules end.
+  shared::Exchange wants;
+  wants.counters = zone_.read_counters();
+  if (!wants.counters->empty()) {
+    mind_.reset();
+    shared::FileStore store(conf_.state_directory, std::string(zone_.header().instance.data()));
+    for (const auto& error : store.exchange(wants).errors) ngx_log_error(NGX_LOG_ERR, log_, 0, "experiment: %s", error.c_str());
+  }
+  release_lease();
+}
+
+}  // namespace experiment::ngx

@@ -1,0 +1,58 @@
+// The leader of a node: the one worker that reads and writes the store, allocates, and keeps the zone in line.
+//
+// Every worker has a Leader object and offers to lead; a lease in the zone says who does, taken over within two seconds when its holder
+// dies. Store work runs in nginx's thread pool where nginx has one; the zone is written on the event loop.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "ngx_module/conf.h"
+#include "shared/conductor.h"
+#include "shared/zone_sync.h"
+
+namespace experiment::ngx {
+
+class Leader {
+ public:
+  Leader(const MainConf& conf, const shared::Zone& zone, ngx_log_t* log);
+  ~Leader();
+  Leader(const Leader&) = delete;
+  Leader& operator=(const Leader&) = delete;
+
+  // Leads when nobody does, with a first step inline, so that a started worker serves what the store knows. Otherwise waits a moment
+  // for whoever leads to have done so. Called once, at worker start.
+  void start();
+  // Called by the worker's timer: renews or takes the lease, begins a step when none is under way.
+  void tick();
+  // At the end of the worker: the zone's totals to the store, inline; the lease goes to the next.
+  void end();
+
+ private:
+  struct Step;
+  bool hold_lease() noexcept;
+  void release_lease() noexcept;
+  void ensure_mind();
+  shared::StepInput input();
+  void begin_step();
+  void run_inline();
+  void finish(std::vector<shared::Message> messages);
+  void report(const std::vector<shared::Message>& messages) noexcept;
+  static void step_done(ngx_event_t* event) noexcept;
+
+  const MainConf& conf_;
+  shared::Zone zone_;
+  ngx_log_t* log_;
+  std::unique_ptr<shared::Conductor> mind_;   // while leading
+  std::unique_ptr<shared::ZoneSync> sync_;
+  std::uint64_t applied_changes_ = ~std::uint64_t{0};
+  ngx_msec_t collected_ms_ = 0;
+  ngx_msec_t flushed_ms_ = 0;
+  bool busy_ = false;                          // a step is in the thread pool
+  bool said_inline_ = false;
+#if (NGX_THREADS)
+  ngx_thread_task_t* task_ = nullptr;
+#endif
+};
+
+}  // namespace experiment::ngx

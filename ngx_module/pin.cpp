@@ -1,0 +1,139 @@
+#include "ngx_module/pin.h"
+
+#include <new>
+
+#include "ngx_module/visitor.h"
+#include "ngx_module/worker.h"
+#include "shared/base64url.h"
+
+namespace experiment::ngx {
+namespace {
+
+void release(void* data) noexcept {
+  auto& pin = *static_cast<Pin*>(data);
+  if (pin.plan != nullptr) release_plan(pin.plan);
+}
+
+// 128 random bits as 22 base64url characters; empty when there is no randomness or no memory.
+std::string_view mint(ngx_http_request_t* r) noexcept {
+  std::uint8_t bits[16];
+  auto* id = static_cast<char*>(ngx_pnalloc(r->pool, 22));
+  if (id == nullptr || !random_bytes(bits, sizeof(bits))) return {};
+  shared::encode_base64url(bits, sizeof(bits), id);
+  return {id, 22};
+}
+
+void read_unit(ngx_http_request_t* r, Pin& pin, const Unit& unit, UnitValue& value) noexcept {
+  value.state = UnitValue::kNone;
+  for (const auto& source : unit.sources) {
+    std::string_view id = source.cookie ? cookie_value(r, pin, *source.cookie) : indexed(r, source.index);
+    if (id.empty() || id.size() > 256) continue;
+    value.id = id;
+    value.memory = source.cookie.has_value();
+    break;
+  }
+  // Only a page that a person opens gets an id: of several scripts at once each would set another.
+  if (value.id.empty() && unit.mint && !pin.headers_out && is_navigation(r, pin)) {
+    value.id = mint(r);
+    value.memory = value.minted = true;
+  }
+  if (value.id.empty()) return;
+  value.state = UnitValue::kPresent;
+  value.hash = bandit::unit_hash(value.id);
+}
+
+}  // namespace
+
+Pin* find_pin(ngx_http_request_t* r) noexcept {
+  ngx_http_request_t* main = r->main;
+  auto* pin = static_cast<Pin*>(ngx_http_get_module_ctx(main, ngx_http_experiment_module));
+  if (pin != nullptr) return pin;
+  if (!main->internal && !main->filter_finalize) return nullptr;
+  for (ngx_pool_cleanup_t* c = main->pool->cleanup; c != nullptr; c = c->next) {
+    if (c->handler != release) continue;
+    pin = static_cast<Pin*>(c->data);
+    ngx_http_set_ctx(main, pin, ngx_http_experiment_module);
+    return pin;
+  }
+  return nullptr;
+}
+
+Pin* ensure_pin(ngx_http_request_t* r) noexcept {
+  if (Pin* pin = find_pin(r)) return pin;
+  ngx_http_request_t* main = r->main;
+  Plan* plan = current_plan();
+  if (plan == nullptr) return nullptr;
+  std::size_t units = main_conf(main).units.size();
+  ngx_pool_cleanup_t* cleanup = ngx_pool_cleanup_add(main->pool, sizeof(Pin));
+  if (cleanup == nullptr) return nullptr;
+  auto* pin = new (cleanup->data) Pin();
+  auto* values = static_cast<UnitValue*>(ngx_palloc(main->pool, units * sizeof(UnitValue)));
+  if (values == nullptr) return nullptr;
+  for (std::size_t u = 0; u < units; ++u) new (&values[u]) UnitValue();
+  pin->units = values;
+  pin->plan = plan;
+  ++plan->references;
+  cleanup->handler = release;
+  ngx_http_set_ctx(main, pin, ngx_http_experiment_module);
+  return pin;
+}
+
+UnitValue& unit_of(ngx_http_request_t* r, Pin& pin, int unit) noexcept {
+  UnitValue& value = pin.units[unit];
+  if (value.state == UnitValue::kUnread) {
+    read_unit(r->main, pin, *main_conf(r).units[static_cast<std::size_t>(unit)], value);
+  }
+  return value;
+}
+
+void ensure_cookie(ngx_http_request_t* r, Pin& pin) noexcept {
+  if (pin.cookie_read) return;
+  pin.cookie_read = true;
+  std::string_view text = cookie_value(r->main, pin, loc_conf(r->main).cookie->name);
+  if (text.empty()) return;
+  if (shared::decode(text, worker_keys(), pin.records) != shared::CookieStatus::kOk) {
+    worker_counters().cookies_refused.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+std::string_view indexed(ngx_http_request_t* r, ngx_int_t index) noexcept {
+  ngx_http_variable_value_t* value = ngx_http_get_indexed_variable(r, static_cast<ngx_uint_t>(index));
+  return value == nullptr ? std::string_view() : view(*value);
+}
+
+std::string_view cookie_value(ngx_http_request_t* r, Pin& pin, const CookieName& name) noexcept {
+  bool https = is_https(r, pin);
+  std::string_view value = indexed(r, https ? name.https_index : name.http_index);
+  if (value.empty()) return value;
+  // nginx looks names up without regard to case, browsers set them with regard to it: "__host-uid" is not "__Host-uid", and anyone may
+  // set it. The value points into the header, behind its name.
+  const std::string& spelling = https ? name.https : name.http;
+  const char* before = value.data() - spelling.size() - 1;
+  if (std::memcmp(before, spelling.data(), spelling.size()) != 0) return {};
+  return value;
+}
+
+bool is_https(ngx_http_request_t* r, Pin& pin) noexcept {
+  if (pin.https == Answer::kUnread) {
+    const CookieConf& cookie = *loc_conf(r->main).cookie;
+    bool yes = false;
+    switch (cookie.secure) {
+      case Secure::kOn: yes = true; break;
+      case Secure::kOff: break;
+      case Secure::kAuto:
+#if (NGX_HTTP_SSL)
+        yes = r->connection->ssl != nullptr;
+#endif
+        break;
+      case Secure::kVariable: {
+        std::string_view value = indexed(r->main, cookie.secure_index);
+        yes = value == "1" || value == "on" || value == "https" || value == "true";
+        break;
+      }
+    }
+    pin.https = yes ? Answer::kYes : Answer::kNo;
+  }
+  return pin.https == Answer::kYes;
+}
+
+}  // namespace experiment::ngx

@@ -1,0 +1,200 @@
+#include "ngx_module/plan.h"
+
+#include <algorithm>
+#include <map>
+
+#include "shared/assignment_cookie.h"
+#include "shared/filter_key.h"
+#include "shared/reconcile.h"
+
+namespace experiment::ngx {
+namespace {
+
+using bandit::Reason;
+
+bool matches(const std::string& pattern, const std::string& key) {
+  if (pattern == "all") return true;
+  if (pattern.back() == '*') return key.compare(0, pattern.size() - 1, pattern, 0, pattern.size() - 1) == 0;
+  return pattern == key;
+}
+
+std::string variable_name(std::string key) {
+  std::replace(key.begin(), key.end(), '-', '_');
+  return key;
+}
+
+const shared::DocumentImage& image_of(const std::vector<std::byte>& bytes) {
+  return *reinterpret_cast<const shared::DocumentImage*>(bytes.data());
+}
+
+// Goals of the document with the numbers and columns that the runtime state gave them.
+std::vector<PlanGoal> goals_of(const shared::PlanText& text) {
+  std::vector<PlanGoal> goals;
+  for (std::size_t g = 0; g < text.goals.size(); ++g) {
+    for (const auto& goal : text.placed.experiment.goals) {
+      if (goal.key != text.goals[g].key) continue;
+      goals.push_back({goal.key, static_cast<int>(g), shared::column_of_goal(text.goals, static_cast<int>(g)), goal.kind,
+                       goal.per, goal.window_s, goal.scale, goal.max});
+    }
+  }
+  return goals;
+}
+
+}  // namespace
+
+const std::vector<GoalUse>* Plan::find_goal(std::string_view key) const noexcept {
+  auto place = std::lower_bound(goals.begin(), goals.end(), key, [](const auto& goal, std::string_view k) { return goal.first < k; });
+  return place != goals.end() && place->first == key ? &place->second : nullptr;
+}
+
+int Plan::find_variable(std::string_view name) const noexcept {
+  for (std::size_t i = 0; i < experiments.size(); ++i) {
+    const std::string& key = experiments[i]->key;
+    bool same = key.size() == name.size() && std::equal(key.begin(), key.end(), name.begin(), [](char k, char n) {
+                  return k == n || (k == '-' && n == '_');
+                });
+    if (same) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+PlanBuilder::PlanBuilder(const MainConf& conf, const shared::Zone& zone, std::uint32_t stripe,
+                         std::vector<std::byte> image, const Plan* before)
+    : conf_(conf), zone_(zone), stripe_(stripe), image_(std::move(image)), before_(before), plan_(std::make_unique<Plan>()) {
+  plan_->version = image_of(image_).version;
+  plan_->document_version = image_of(image_).document_version;
+}
+
+bool PlanBuilder::step(std::size_t budget) {
+  const auto& image = image_of(image_);
+  for (; next_ < image.count && budget > 0; ++next_) {
+    const auto& entry = image.entries[next_];
+    if (before_ != nullptr && next_ < before_->experiments.size()) {
+      const auto& known = before_->experiments[next_];
+      if (known->text_hash == entry.text_hash && known->block_offset == entry.block) {
+        plan_->experiments.push_back(known);
+        continue;
+      }
+    }
+    std::string_view text(reinterpret_cast<const char*>(image_.data()) + entry.text_begin, entry.text_bytes);
+    plan_->experiments.push_back(compile(entry, text));
+    --budget;
+  }
+  if (next_ < image.count) return false;
+  resolve();
+  return true;
+}
+
+std::unique_ptr<Plan> PlanBuilder::take() { return std::move(plan_); }
+
+std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEntry& entry, std::string_view text) {
+  auto made = std::make_shared<PlanExperiment>();
+  made->text_hash = entry.text_hash;
+  made->block_offset = entry.block;
+  std::string error;
+  auto parsed = shared::decode_plan_text(text, error);
+  if (!parsed) {
+    made->off = Reason::kError;
+    warnings_.push_back("experiment in the zone cannot be read: " + error + "; it is off");
+    return made;
+  }
+  const bandit::Experiment& experiment = parsed->placed.experiment;
+  bandit::Document around;
+  around.holdout = parsed->placed.holdout;
+  if (parsed->placed.layer) around.layers.push_back(*parsed->placed.layer);
+  made->key = experiment.key;
+  made->rule = bandit::make_rule(around, experiment);
+  made->tag = shared::experiment_tag(experiment.key, parsed->generation);
+  made->identity = shared::experiment_identity(experiment.key, parsed->generation);
+  made->revision = parsed->revision;
+  made->adaptive = experiment.policy.adaptive();
+  made->edge = experiment.render == bandit::Render::kEdge;
+  made->control_cache_shared = experiment.control_cache_shared;
+  made->goals = goals_of(*parsed);
+  for (const auto& goal : made->goals) made->has_total |= goal.kind == bandit::GoalKind::kValue && goal.per == bandit::ValuePer::kTotal;
+
+  shared::ExperimentRuntime numbers;
+  numbers.arms = parsed->arms;
+  std::vector<double> weights = shared::declared_weights(experiment, numbers);
+  made->variants.resize(parsed->arms.size());
+  for (const auto& variant : experiment.variants) {
+    int arm = shared::arm_of(numbers, variant.key);
+    if (arm >= 0) made->variants[static_cast<std::size_t>(arm)] = variant.key;
+  }
+  if (auto quotas = bandit::quotas_of(weights)) {
+    int end = 0;
+    for (int quota : *quotas) made->weight_ends.push_back(end += quota);
+  }
+  made->rule.control_arm = static_cast<std::uint8_t>(std::max(0, shared::arm_of(numbers, experiment.variants[experiment.control].key)));
+  made->rule.winner_arm = static_cast<std::uint8_t>(std::max(0, shared::arm_of(numbers, experiment.winner)));
+
+  for (std::size_t u = 0; u < conf_.units.size(); ++u) {
+    if (conf_.units[u]->name == experiment.unit || (experiment.unit.empty() && u == 0)) made->unit = static_cast<int>(u);
+  }
+  if (!experiment.not_in_build.empty()) {
+    made->off = Reason::kNotInBuild;
+    warnings_.push_back("experiment \"" + made->key + "\" is off: \"" + experiment.not_in_build + "\" is not in this build");
+  } else if (made->unit < 0) {
+    made->off = Reason::kNoUnit;
+    warnings_.push_back("experiment \"" + made->key + "\" is off on this edge: unit \"" + experiment.unit +
+                        "\" is not declared by any experiment_unit");
+  } else if (entry.block == 0) {
+    made->off = Reason::kZoneFull;
+  } else {
+    made->block = zone_.at<shared::ExperimentBlock>(entry.block);
+    made->counters = &zone_.counters(*made->block, stripe_);
+    for (std::size_t row = 0; row <= made->variants.size(); ++row) {
+      made->requests[row] = zone_.requests(*made->block, static_cast<int>(row), stripe_);
+    }
+  }
+  return made;
+}
+
+void PlanBuilder::resolve() {
+  std::map<std::string, std::vector<GoalUse>> goals;
+  for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
+    const auto& experiment = *plan_->experiments[i];
+    for (std::size_t g = 0; g < experiment.goals.size(); ++g) {
+      goals[experiment.goals[g].key].push_back({static_cast<std::uint16_t>(i), static_cast<std::uint16_t>(g)});
+    }
+  }
+  plan_->goals.assign(goals.begin(), goals.end());
+  std::map<std::string, std::int16_t> names;
+  for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
+    names[variable_name(plan_->experiments[i]->key)] = static_cast<std::int16_t>(i);
+  }
+  for (const auto& name : conf_.variable_keys) {
+    auto known = names.find(name);
+    plan_->variables.push_back(known == names.end() ? std::int16_t{-1} : known->second);
+  }
+  place();
+}
+
+// Which experiments each placement names, in document order, and which of them would make too many cohorts.
+void PlanBuilder::place() {
+  plan_->capped.assign(plan_->experiments.size(), 0);
+  for (const auto& placement : conf_.placements) {
+    std::vector<std::uint16_t> placed;
+    double cohorts = 1;
+    for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
+      const auto& experiment = *plan_->experiments[i];
+      bool named = std::any_of(placement->patterns.begin(), placement->patterns.end(),
+                               [&](const auto& pattern) { return matches(pattern, experiment.key); });
+      if (!named) continue;
+      placed.push_back(static_cast<std::uint16_t>(i));
+      if (experiment.edge || !experiment.active() || experiment.off != Reason::kSplit || plan_->capped[i] != 0) continue;
+      double with = cohorts * static_cast<double>(experiment.variants.size());
+      if (with <= static_cast<double>(placement->cohort_max)) {
+        cohorts = with;
+        continue;
+      }
+      plan_->capped[i] = 1;
+      warnings_.push_back("experiment \"" + experiment.key + "\" is off on this edge: with it the placement at " +
+                          placement->place + " has more cohorts than experiment_cohort_max " +
+                          std::to_string(placement->cohort_max));
+    }
+    plan_->placements.push_back(std::move(placed));
+  }
+}
+
+}  // namespace experiment::ngx

@@ -1,0 +1,219 @@
+#include "ngx_module/worker.h"
+
+#include <openssl/rand.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "ngx_module/leader.h"
+#include "ngx_module/variables.h"
+#include "ngx_module/zone.h"
+#include "shared/key_file.h"
+
+namespace experiment::ngx {
+namespace {
+
+constexpr ngx_msec_t kTickMs = 100;          // how often a worker looks for a newer plan
+constexpr ngx_msec_t kLeadMs = 250;          // how often the leader looks at the store
+constexpr std::size_t kSliceExperiments = 40;  // compiled in one go: about a millisecond
+
+class Worker {
+ public:
+  Worker(MainConf& conf, ngx_cycle_t* cycle)
+      : conf_(conf), log_(cycle->log), zone_(zone_of(conf)), stripe_(static_cast<std::uint32_t>(ngx_worker) % zone_.header().stripes),
+        slot_(zone_.ensure_worker(static_cast<std::uint32_t>(ngx_pid))), leader_(conf, zone_, cycle->log) {}
+  ~Worker() {
+    if (slot_ != nullptr) slot_->pid.store(0);
+    for (Plan* plan : plans_) delete plan;
+  }
+
+  void start() {
+    if (conf_.keys) {
+      keys_ = *conf_.keys;
+    } else {
+      generated_keys();
+    }
+    if (slot_ == nullptr) {
+      ngx_log_error(NGX_LOG_WARN, log_, 0, "experiment: more than %d processes look at the zone; retired experiments are not freed meanwhile",
+                    shared::kMaxWorkers);
+    }
+    leader_.start();
+    build(~std::size_t{0});
+    timer_.handler = on_timer;
+    timer_.data = this;
+    timer_.log = log_;
+    timer_.cancelable = 1;
+    ngx_add_timer(&timer_, kTickMs);
+  }
+
+  void end() {
+    if (timer_.timer_set) ngx_del_timer(&timer_);
+    leader_.end();
+  }
+
+  Plan* current() const noexcept { return current_; }
+  const shared::KeyRing& keys() const noexcept { return *keys_; }
+  const shared::Zone& zone() const noexcept { return zone_; }
+  std::uint32_t stripe() const noexcept { return stripe_; }
+
+  void release(Plan* plan) noexcept {
+    if (--plan->references != 0) return;
+    plans_.erase(std::find(plans_.begin(), plans_.end(), plan));
+    delete plan;
+    tell_oldest();
+  }
+
+  bool warned_plain_cookie = false;
+
+ private:
+  static void on_timer(ngx_event_t* event) noexcept {
+    auto* worker = static_cast<Worker*>(event->data);
+    try {
+      worker->tick();
+    } catch (...) {
+      ngx_log_error(NGX_LOG_ERR, worker->log_, 0, "experiment: out of memory, the plan in use stays");
+    }
+    if (!ngx_exiting && !ngx_terminate && !ngx_quit) ngx_add_timer(event, worker->builder_ != nullptr ? 1 : kTickMs);
+  }
+
+  void tick() {
+    build(kSliceExperiments);
+    if (builder_ != nullptr || ngx_current_msec - led_ms_ < kLeadMs) return;
+    led_ms_ = ngx_current_msec;
+    leader_.tick();
+  }
+
+  // Compiles a newer image, `budget` experiments at a time, and swaps the plan when it is complete.
+  void build(std::size_t budget) {
+    if (builder_ == nullptr) {
+      std::uint64_t newest = zone_.header().plan_version.load(std::memory_order_acquire);
+      if (newest == 0 || (current_ != nullptr && current_->version == newest)) return;
+      auto image = zone_.copy_image();
+      if (!image) return;  // being replaced: next time
+      builder_ = std::make_unique<PlanBuilder>(conf_, zone_, stripe_, std::move(*image), current_);
+    }
+    if (!builder_->step(budget)) return;
+    auto plan = builder_->take();
+    if (zone_.header().leader.load(std::memory_order_relaxed) == static_cast<std::uint64_t>(ngx_pid)) {
+      for (const auto& line : builder_->warnings()) ngx_log_error(NGX_LOG_WARN, log_, 0, "experiment: %s", line.c_str());
+      warn_unknown_names(*plan);
+    }
+    builder_.reset();
+    plan->references = 1;
+    plans_.push_back(plan.get());
+    Plan* before = current_;
+    current_ = plan.release();
+    if (before != nullptr) {
+      release(before);
+    } else {
+      tell_oldest();
+    }
+  }
+
+  // Frees nothing: other edges of the plan may be in use by requests that began before.
+  void tell_oldest() noexcept {
+    std::uint64_t oldest = current_ == nullptr ? 0 : current_->version;
+    for (const Plan* plan : plans_) oldest = std::min(oldest, plan->version);
+    if (slot_ != nullptr) slot_->plan_version.store(oldest, std::memory_order_release);
+  }
+
+  // Names in nginx.conf that no definition has: said once each, by the leader.
+  void warn_unknown_names(const Plan& plan) {
+    auto warn = [&](const std::string& what) {
+      if (std::find(warned_.begin(), warned_.end(), what) != warned_.end()) return;
+      warned_.push_back(what);
+      ngx_log_error(NGX_LOG_WARN, log_, 0, "experiment: %s", what.c_str());
+    };
+    if (plan.document_version == 0) return;
+    for (std::size_t v = 0; v < conf_.variable_keys.size(); ++v) {
+      if (plan.variables[v] < 0) warn("no definition has the experiment of the variable \"$variant_" + conf_.variable_keys[v] + "\" or one like it");
+    }
+    for (const auto& placement : conf_.placements) {
+      if (plan.placements[placement->number].empty()) {
+        std::string list;
+        for (const auto& pattern : placement->patterns) list += (list.empty() ? "" : " ") + pattern;
+        warn("no definition matches the placement \"" + list + "\" at " + placement->place);
+      }
+    }
+    for (const auto& goal : conf_.reward_goals) {
+      if (plan.find_goal(goal) == nullptr) warn("no definition has the goal \"" + goal + "\" of an experiment_reward");
+    }
+  }
+
+  // Without experiment_keys: a ring of the state directory's own; without that, one of this process, and cookies do not outlive it.
+  void generated_keys() {
+    std::string error;
+    auto generate = [] { return shared::generate_key_file().value_or(std::string()); };
+    auto text = shared::ensure_keys(conf_.state_directory, generate, error);
+    if (text) keys_ = shared::KeyRing::parse(*text, error);
+    if (keys_) return;
+    ngx_log_error(NGX_LOG_ERR, log_, 0,
+                  "experiment: keys in the state directory \"%s\": %s; cookies of this worker are not read by others until that is mended",
+                  conf_.state_directory.c_str(), error.c_str());
+    keys_ = shared::KeyRing::parse(generate(), error);
+  }
+
+  MainConf& conf_;
+  ngx_log_t* log_;
+  shared::Zone zone_;
+  std::uint32_t stripe_;
+  shared::WorkerSlot* slot_;
+  std::optional<shared::KeyRing> keys_;
+  Plan* current_ = nullptr;
+  std::vector<Plan*> plans_;  // current and those that requests still use
+  std::unique_ptr<PlanBuilder> builder_;
+  Leader leader_;
+  ngx_msec_t led_ms_ = 0;
+  ngx_event_t timer_{};
+  std::vector<std::string> warned_;
+};
+
+std::unique_ptr<Worker> worker;
+
+}  // namespace
+
+Plan* current_plan() noexcept { return worker == nullptr ? nullptr : worker->current(); }
+void release_plan(Plan* plan) noexcept {
+  if (worker != nullptr) worker->release(plan);
+}
+const shared::KeyRing& worker_keys() noexcept { return worker->keys(); }
+const shared::Zone& worker_zone() noexcept { return worker->zone(); }
+std::uint32_t worker_stripe() noexcept { return worker->stripe(); }
+shared::NodeCounters& worker_counters() noexcept { return worker->zone().node(worker->stripe()); }
+
+void warn_plain_cookie(ngx_http_request_t* r, const CookieName& name) noexcept {
+  if (worker->warned_plain_cookie) return;
+  worker->warned_plain_cookie = true;
+  ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                "experiment: cookie \"%s\" is set as \"%s\" without Secure over plain http; behind a TLS terminator say secure=$variable in "
+                "experiment_cookie",
+                name.https.c_str(), name.http.c_str());
+}
+
+bool random_bytes(std::uint8_t* out, std::size_t n) noexcept { return RAND_bytes(out, static_cast<int>(n)) == 1; }
+
+ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept {
+  if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE) return NGX_OK;
+  if (ngx_http_cycle_get_module_main_conf(cycle, ngx_http_core_module) == nullptr) return NGX_OK;
+  auto* conf = static_cast<MainConf*>(ngx_http_cycle_get_module_main_conf(cycle, ngx_http_experiment_module));
+  if (conf == nullptr || conf->shm == nullptr) return NGX_OK;
+  try {
+    worker = std::make_unique<Worker>(*conf, cycle);
+    worker->start();
+  } catch (const std::exception& e) {
+    ngx_log_error(NGX_LOG_CRIT, cycle->log, 0, "experiment: worker runs without experiments: %s", e.what());
+    worker.reset();
+  }
+  return NGX_OK;
+}
+
+void end_worker(ngx_cycle_t*) noexcept {
+  if (worker == nullptr) return;
+  try {
+    worker->end();
+  } catch (...) {  // out of memory: what was counted since the last flush stays in the zone
+  }
+  worker.reset();
+}
+
+}  // namespace experiment::ngx

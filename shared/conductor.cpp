@@ -1,0 +1,192 @@
+#include "shared/conductor.h"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
+namespace experiment::shared {
+namespace {
+
+constexpr std::int64_t kSayAgainMs = 10 * 1000;
+constexpr int kTries = 3;  // against others who write at the same time
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+std::string versioned(std::uint64_t version) { return "definitions " + std::to_string(version); }
+
+}  // namespace
+
+Conductor::Conductor(std::unique_ptr<Store> store, std::string kill_file, RandomBits random)
+    : store_(std::move(store)), kill_path_(std::move(kill_file)), random_(std::move(random)) {}
+
+std::vector<Message> Conductor::step(const StepInput& input) {
+  messages_.clear();
+  Exchange wants;
+  wants.known_document = seen_document_;
+  wants.known_runtime = stored_runtime_;
+  wants.known_others = others_mark_;
+  if (input.flush) wants.counters = input.totals;
+  Answer answer = store_->exchange(wants);
+  if (answer.counters_written) flushed_ms_ = input.now_ms;
+  bool changed = adopt(answer, input.now_ms);
+  if (!document_accepted_ && seen_document_ != 0) load_last_good();
+  changed = apply_kill_file(input.now_ms) || changed;
+  if (answer.runtime_unreadable && stored_runtime_ == 0) {
+    // Kills may be in it: nothing is made up in its place. The kill file works, experiments wait for the operator.
+    if (changed) ++changes_;
+    return std::move(messages_);
+  }
+  for (auto& change : reconcile(document_.document, runtime_, input.now_ms, random_)) {
+    say(Severity::kNotice, "\"" + change.experiment + "\": " + change.what);
+    changed = unsaved_ = true;
+  }
+  if (input.totals) {
+    Counters totals = *input.totals;
+    add(totals, others_);
+    changed = look(totals, input.now_ms) || changed;
+  }
+  if (unsaved_ || !accepted_text_.empty()) publish(input.now_ms);
+  if (changed) ++changes_;
+  return std::move(messages_);
+}
+
+void Conductor::say_again(Severity severity, const std::string& text, std::int64_t now_ms) {
+  auto [place, fresh] = said_.try_emplace(text, now_ms);
+  if (!fresh && now_ms - place->second < kSayAgainMs) return;
+  place->second = now_ms;
+  if (said_.size() > 64) said_.clear();
+  say(severity, text);
+}
+
+// Takes over what is newer in the store. Returns: whether document or runtime changed.
+bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
+  for (const auto& error : answer.errors) say_again(Severity::kError, error, now_ms);
+  bool changed = false;
+  if (answer.others) {
+    others_ = std::move(*answer.others);
+    others_mark_ = answer.others_mark;
+  }
+  if (answer.runtime) {
+    stored_runtime_ = answer.runtime->version;
+    runtime_ = std::move(*answer.runtime);
+    unsaved_ = false;
+    changed = true;
+    kill_text_.clear();  // a line that stands kills again
+  }
+  if (answer.document) {
+    std::uint64_t before = document_version_;
+    adopt_document(*answer.document, now_ms);
+    changed = changed || document_version_ != before;
+  }
+  return changed;
+}
+
+void Conductor::adopt_document(const StoredDocument& stored, std::int64_t) {
+  seen_document_ = stored.version;
+  DefinitionError error;
+  auto parsed = parse_document(stored.text, error);
+  if (!parsed) {
+    say(Severity::kError, versioned(stored.version) + " refused " + describe(error) + "; " +
+                              (document_version_ == 0 ? "no experiment runs from it"
+                                                      : "version " + std::to_string(document_version_) + " stays in use"));
+    return;
+  }
+  for (const auto& warning : parsed->warnings) say(Severity::kWarning, versioned(stored.version) + " " + warning);
+  document_ = std::move(*parsed);
+  document_version_ = stored.version;
+  document_accepted_ = true;
+  accepted_text_ = stored.text;
+  say(Severity::kNotice, versioned(stored.version) + " in use, " + std::to_string(document_.document.experiments.size()) + " experiments");
+}
+
+// At a start with a bad document: the one that was accepted last.
+void Conductor::load_last_good() {
+  document_accepted_ = true;
+  auto good = store_->last_good();
+  if (!good) return;
+  DefinitionError error;
+  auto parsed = parse_document(good->text, error);
+  if (!parsed) return;
+  document_ = std::move(*parsed);
+  document_version_ = good->version;
+  ++changes_;
+  say(Severity::kWarning, versioned(good->version) + " in use, the last good one, " +
+                              std::to_string(document_.document.experiments.size()) + " experiments");
+}
+
+bool Conductor::apply_kill_file(std::int64_t now_ms) {
+  if (kill_path_.empty()) return false;
+  std::string text = read_text(kill_path_);
+  if (text == kill_text_) return false;
+  kill_text_ = text;
+  KillFile file = parse_kill_file(text);
+  for (const auto& error : file.errors) say(Severity::kError, kill_path_ + " " + error + "; the other lines hold");
+  bool changed = false;
+  for (const KillLine& line : file.lines) changed = add_kill(line, now_ms) || changed;
+  unsaved_ = unsaved_ || changed;
+  return changed;
+}
+
+bool Conductor::add_kill(const KillLine& line, std::int64_t now_ms) {
+  std::vector<Kill>& kills = line.all ? runtime_.kill_all : runtime_.experiments[line.key].kills;
+  auto same = [&](const Kill& kill) { return kill.variant == line.variant; };
+  if (std::any_of(kills.begin(), kills.end(), same)) return false;
+  kills.push_back({line.variant, "line " + std::to_string(line.line), kill_file_author(kill_path_), now_ms / 1000});
+  say(Severity::kWarning, (line.all ? "everything" : "\"" + line.key + (line.variant.empty() ? "" : "/" + line.variant) + "\"") +
+                              std::string(" killed by ") + kill_path_ + " line " + std::to_string(line.line));
+  return true;
+}
+
+// The allocator's look at every adaptive experiment. Returns: whether an epoch began.
+bool Conductor::look(const Counters& totals, std::int64_t now_ms) {
+  bool changed = false;
+  for (const auto& experiment : document_.document.experiments) {
+    auto state = runtime_.experiments.find(experiment.key);
+    if (!experiment.policy.adaptive() || !experiment.not_in_build.empty() || state == runtime_.experiments.end()) continue;
+    AllocationLook look = allocate(experiment, state->second, totals, now_ms, random_(), store_writable_);
+    if (look.p_best.empty()) {
+      p_best_.erase(experiment.key);
+    } else {
+      p_best_[experiment.key] = look.p_best;
+    }
+    changed = changed || look.new_epoch;
+  }
+  unsaved_ = unsaved_ || changed;
+  return changed;
+}
+
+// Writes what is ahead of the store. When somebody else wrote first, theirs is taken and ours is made again on top of it.
+void Conductor::publish(std::int64_t now_ms) {
+  for (int tries = 0; tries < kTries; ++tries) {
+    Exchange wants;
+    wants.known_document = seen_document_;
+    wants.known_runtime = stored_runtime_;
+    wants.known_others = others_mark_;
+    if (unsaved_) wants.runtime = runtime_;
+    if (!accepted_text_.empty()) {
+      wants.known_document = document_version_;
+      wants.good_document = std::move(accepted_text_);
+      accepted_text_.clear();
+    }
+    bool asked = unsaved_;
+    Answer answer = store_->exchange(wants);
+    if (answer.document && wants.known_document != seen_document_) answer.document.reset();  // seen already
+    if (answer.runtime_written) {
+      stored_runtime_ = wants.known_runtime + 1;
+      runtime_.version = stored_runtime_;
+      unsaved_ = false;
+    }
+    store_writable_ = !asked || answer.runtime_written || answer.runtime_conflict;
+    bool conflict = answer.runtime_conflict;
+    adopt(answer, now_ms);
+    if (!conflict) return;
+    apply_kill_file(now_ms);
+    unsaved_ = !reconcile(document_.document, runtime_, now_ms, random_).empty() || unsaved_;
+    if (!unsaved_) return;
+  }
+}
+
+}  // namespace experiment::shared

@@ -1,0 +1,86 @@
+// The leader's mind: what the node believes about document, runtime and fleet totals, and one step of bringing that up to date.
+//
+// A step exchanges with the store, validates a new document, reads the kill file, reconciles, looks at the adaptive experiments, and writes
+// what came of it back before it shows it. It blocks on files, so the module runs steps in nginx's thread pool, one at a time; between steps
+// the event loop reads the results. experimentctl and the tests run it inline. Nothing escapes but std::bad_alloc.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "shared/allocate.h"
+#include "shared/definition_json.h"
+#include "shared/kill_file.h"
+#include "shared/reconcile.h"
+#include "shared/store.h"
+
+namespace experiment::shared {
+
+struct StepInput {
+  std::int64_t now_ms = 0;          // unix time
+  std::optional<Counters> totals;   // this zone's, when they were collected: then the allocator looks
+  bool flush = false;               // write them to the store
+};
+
+enum class Severity : std::uint8_t { kNotice, kWarning, kError };
+struct Message {
+  Severity severity;
+  std::string text;
+};
+
+class Conductor {
+ public:
+  // `kill_file`: empty when there is none.
+  Conductor(std::unique_ptr<Store> store, std::string kill_file, RandomBits random);
+
+  // Returns: what is worth a line in the log; a cause that lasts is said again at most every ten seconds.
+  std::vector<Message> step(const StepInput& input);
+
+  // The state after the last step. `changes` moves when document or runtime did.
+  std::uint64_t changes() const noexcept { return changes_; }
+  const ParsedDocument& document() const noexcept { return document_; }
+  std::uint64_t document_version() const noexcept { return document_version_; }
+  const Runtime& runtime() const noexcept { return runtime_; }
+  // P(arm is best) by experiment, of the adaptive ones that are past their warm-up.
+  const std::map<std::string, std::vector<double>>& p_best() const noexcept { return p_best_; }
+  // Unix time of the totals that the store last took; 0: none yet.
+  std::int64_t flushed_ms() const noexcept { return flushed_ms_; }
+
+ private:
+  void load_last_good();
+  bool adopt(Answer& answer, std::int64_t now_ms);
+  void adopt_document(const StoredDocument& stored, std::int64_t now_ms);
+  bool apply_kill_file(std::int64_t now_ms);
+  bool add_kill(const KillLine& line, std::int64_t now_ms);
+  bool look(const Counters& totals, std::int64_t now_ms);
+  void publish(std::int64_t now_ms);
+  void say(Severity severity, std::string text) { messages_.push_back({severity, std::move(text)}); }
+  void say_again(Severity severity, const std::string& text, std::int64_t now_ms);
+
+  std::unique_ptr<Store> store_;
+  std::string kill_path_;
+  RandomBits random_;
+  ParsedDocument document_;
+  std::string accepted_text_;             // to be kept as the last good one
+  bool document_accepted_ = false;        // since start
+  std::uint64_t seen_document_ = 0;       // version that was read last, refused ones included
+  std::uint64_t document_version_ = 0;    // version in use
+  Runtime runtime_;
+  std::uint64_t stored_runtime_ = 0;      // version that the store has
+  bool unsaved_ = false;                  // runtime_ is ahead of the store
+  bool store_writable_ = true;
+  Counters others_;
+  std::uint64_t others_mark_ = 0;
+  std::int64_t flushed_ms_ = 0;
+  std::string kill_text_;
+  std::map<std::string, std::vector<double>> p_best_;
+  std::uint64_t changes_ = 0;
+  std::vector<Message> messages_;
+  std::map<std::string, std::int64_t> said_;
+};
+
+}  // namespace experiment::shared

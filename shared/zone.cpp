@@ -1,0 +1,391 @@
+#include "shared/zone.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+namespace experiment::shared {
+namespace {
+
+constexpr auto kRelaxed = std::memory_order_relaxed;
+constexpr auto kAcquire = std::memory_order_acquire;
+constexpr auto kRelease = std::memory_order_release;
+
+constexpr std::uint64_t round64(std::uint64_t bytes) { return (bytes + 63) & ~std::uint64_t{63}; }
+
+struct Plan {  // of the fixed parts
+  Offset filter, node_counters, blocks, arena;
+};
+
+Plan plan_of(const ZoneOptions& options) {
+  Plan plan{};
+  plan.filter = round64(sizeof(ZoneHeader));
+  plan.node_counters = round64(plan.filter + RotatingFilter::bytes_for(options.filter_bytes));
+  plan.blocks = round64(plan.node_counters + sizeof(NodeCounters) * options.stripes);
+  plan.arena = round64(plan.blocks + sizeof(Offset) * kMaxBlocks);
+  return plan;
+}
+
+std::uint64_t image_checksum(const DocumentImage& image) {
+  auto* from = reinterpret_cast<const std::byte*>(&image.document_version);
+  return XXH3_64bits(from, image.bytes - offsetof(DocumentImage, document_version));
+}
+
+}  // namespace
+
+std::uint64_t Zone::least_bytes(const ZoneOptions& options) noexcept { return plan_of(options).arena + 64 * 1024; }
+
+std::optional<Zone> Zone::format(void* memory, std::uint64_t bytes, const ZoneOptions& options) noexcept {
+  if (bytes < least_bytes(options)) return std::nullopt;
+  Plan plan = plan_of(options);
+  std::memset(memory, 0, plan.arena);
+  auto* header = new (memory) ZoneHeader{};
+  header->layout_version = kLayoutVersion;
+  header->stripes = options.stripes;
+  header->bytes = bytes;
+  header->filter_bytes = options.filter_bytes;
+  options.instance.copy(header->instance.data(), header->instance.size() - 1);
+  header->filter = plan.filter;
+  header->node_counters = plan.node_counters;
+  header->blocks = plan.blocks;
+  Zone zone(header);
+  zone.arena().format(plan.arena, bytes & ~std::uint64_t{63});
+  zone.filter().format();
+  std::atomic_thread_fence(kRelease);
+  header->magic = kZoneMagic;
+  return zone;
+}
+
+std::optional<Zone> Zone::adopt(void* memory, std::uint64_t bytes, std::string& why) {
+  auto* header = static_cast<ZoneHeader*>(memory);
+  if (header->magic != kZoneMagic) {
+    why = "it holds something else";
+  } else if (header->layout_version != kLayoutVersion) {
+    why = "it has layout " + std::to_string(header->layout_version) + ", expected " + std::to_string(kLayoutVersion);
+  } else if (header->bytes != bytes) {
+    why = "it was made with " + std::to_string(header->bytes) + " bytes, expected " + std::to_string(bytes);
+  } else {
+    return Zone(header);
+  }
+  return std::nullopt;
+}
+
+bool Zone::pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept {
+  for (int tries = 0; tries < 8; ++tries) {
+    Offset current = block.current.load(kAcquire);
+    if (current == 0) return false;
+    auto* epoch = at<EpochBlock>(current);
+    Offset table = epoch->table.load(kAcquire);
+    if (table == 0) continue;  // replaced a moment ago: current has moved on
+    int arm = __atomic_load_n(&at<TableBlock>(table)->arm_of_slot[slot], __ATOMIC_RELAXED);
+    std::atomic_thread_fence(kAcquire);
+    // Same epoch before and after: its table was not released in between, so the byte is its own.
+    if (block.current.load(kRelaxed) == current && arm < epoch->arms) {
+      out = {epoch, arm};
+      return true;
+    }
+  }
+  return false;
+}
+
+EpochBlock* Zone::find_epoch(const ExperimentBlock& block, std::uint64_t id) const noexcept {
+  if (Offset current = block.current.load(kAcquire); current != 0 && at<EpochBlock>(current)->id == id) {
+    return at<EpochBlock>(current);
+  }
+  for (const auto& place : block.epochs) {
+    Offset offset = place.load(kAcquire);
+    if (offset != 0 && at<EpochBlock>(offset)->id == id) return at<EpochBlock>(offset);
+  }
+  return nullptr;
+}
+
+RequestCounters* Zone::requests(const ExperimentBlock& block, int row, std::uint32_t stripe) const noexcept {
+  Offset offset = block.requests[static_cast<std::size_t>(row)].load(kAcquire);
+  return offset == 0 ? nullptr : at<RequestCounters>(offset) + stripe;
+}
+
+ExperimentCounters& Zone::counters(const ExperimentBlock& block, std::uint32_t stripe) const noexcept {
+  return at<ExperimentCounters>(block.counters.load(kRelaxed))[stripe];
+}
+
+RotatingFilter Zone::filter() const noexcept {
+  return RotatingFilter(at<void>(header_->filter), RotatingFilter::bytes_for(header_->filter_bytes));
+}
+
+std::optional<std::vector<std::byte>> Zone::copy_image() const {
+  Offset offset = header_->image.load(kAcquire);
+  if (offset == 0) return std::nullopt;
+  const auto& image = *at<DocumentImage>(offset);
+  std::uint64_t bytes = image.bytes;
+  if (bytes < sizeof(DocumentImage) || bytes > header_->bytes - offset) return std::nullopt;
+  std::vector<std::byte> copy(bytes);
+  std::memcpy(copy.data(), &image, bytes);
+  const auto& copied = *reinterpret_cast<const DocumentImage*>(copy.data());
+  if (copied.bytes != bytes || copied.checksum != image_checksum(copied)) return std::nullopt;
+  return copy;
+}
+
+Offset Zone::ensure_block(std::string_view key, std::uint32_t generation) noexcept {
+  auto* places = at<std::atomic<Offset>>(header_->blocks);
+  std::atomic<Offset>* empty = nullptr;
+  for (int i = 0; i < kMaxBlocks; ++i) {
+    Offset offset = places[i].load(kRelaxed);
+    if (offset == 0) {
+      if (empty == nullptr) empty = &places[i];
+      continue;
+    }
+    auto* block = at<ExperimentBlock>(offset);
+    if (block->generation == generation && key == block->key) {
+      block->retired.store(0, kRelease);
+      return offset;
+    }
+  }
+  if (empty == nullptr) return 0;
+  Arena arena = this->arena();
+  Offset offset = arena.allocate(sizeof(ExperimentBlock));
+  Offset counters = offset == 0 ? 0 : arena.allocate(sizeof(ExperimentCounters) * header_->stripes);
+  if (counters == 0) {
+    if (offset != 0) arena.free(offset, sizeof(ExperimentBlock));
+    return 0;
+  }
+  auto* block = at<ExperimentBlock>(offset);
+  key.copy(block->key, sizeof(block->key) - 1);
+  block->generation = generation;
+  block->counters.store(counters, kRelaxed);
+  empty->store(offset, kRelease);
+  return offset;
+}
+
+bool Zone::ensure_rows(ExperimentBlock& block, int arms) noexcept {
+  for (int row = 0; row <= arms; ++row) {
+    auto& place = block.requests[static_cast<std::size_t>(row)];
+    if (place.load(kRelaxed) != 0) continue;
+    Offset offset = arena().allocate(sizeof(RequestCounters) * header_->stripes);
+    if (offset == 0) return false;
+    place.store(offset, kRelease);
+  }
+  return true;
+}
+
+bool Zone::ensure_epoch(ExperimentBlock& block, const EpochRecord& record, const std::vector<GoalRecord>& goals,
+                        const bandit::SlotTable* table) noexcept {
+  int arms = static_cast<int>(record.quotas.size());
+  int columns = columns_of(goals, record.goals);
+  std::atomic<Offset>* empty = nullptr;
+  Offset offset = 0;
+  for (auto& place : block.epochs) {
+    Offset there = place.load(kRelaxed);
+    if (there == 0) {
+      if (empty == nullptr) empty = &place;
+    } else if (at<EpochBlock>(there)->id == record.id) {
+      offset = there;
+      break;
+    }
+  }
+  if (offset == 0) {
+    if (empty == nullptr) return false;
+    offset = arena().allocate(EpochBlock::bytes(arms, columns));
+    if (offset == 0) return false;
+    auto* epoch = at<EpochBlock>(offset);
+    epoch->id = record.id;
+    epoch->arms = static_cast<std::uint16_t>(arms);
+    epoch->goals = static_cast<std::uint16_t>(record.goals);
+    epoch->columns = static_cast<std::uint16_t>(columns);
+    for (int a = 0; a < arms; ++a) {
+      epoch->quotas[static_cast<std::size_t>(a)] = static_cast<std::uint16_t>(record.quotas[static_cast<std::size_t>(a)]);
+    }
+    epoch->state.store(EpochBlock::kOpen, kRelaxed);
+    empty->store(offset, kRelease);
+  }
+  if (table == nullptr || block.current.load(kRelaxed) == offset) return true;
+  auto* epoch = at<EpochBlock>(offset);
+  if (epoch->table.load(kRelaxed) == 0) {
+    Offset interned = intern(*table);
+    if (interned == 0) return false;
+    epoch->table.store(interned, kRelease);
+  }
+  Offset before = block.current.exchange(offset, std::memory_order_acq_rel);
+  // The table just replaced stays for readers that are under way; older ones are released.
+  for (auto& place : block.epochs) {
+    Offset other = place.load(kRelaxed);
+    if (other == 0 || other == offset || other == before) continue;
+    if (Offset old = at<EpochBlock>(other)->table.exchange(0, std::memory_order_acq_rel); old != 0) release_table(old);
+  }
+  return true;
+}
+
+void Zone::seal_epoch(ExperimentBlock& block, std::uint64_t id) noexcept {
+  if (EpochBlock* epoch = find_epoch(block, id)) epoch->state.store(EpochBlock::kSealed, kRelease);
+}
+
+void Zone::drop_epoch(ExperimentBlock& block, std::uint64_t id) noexcept {
+  for (auto& place : block.epochs) {
+    Offset offset = place.load(kRelaxed);
+    if (offset == 0 || at<EpochBlock>(offset)->id != id || block.current.load(kRelaxed) == offset) continue;
+    place.store(0, kRelease);
+    auto* epoch = at<EpochBlock>(offset);
+    if (Offset table = epoch->table.exchange(0, std::memory_order_acq_rel); table != 0) release_table(table);
+    arena().free(offset, EpochBlock::bytes(epoch->arms, epoch->columns));
+    return;
+  }
+}
+
+Offset Zone::intern(const bandit::SlotTable& table) noexcept {
+  std::uint64_t hash = XXH3_64bits(table.data(), table.size());
+  for (Offset offset = header_->tables.load(kRelaxed); offset != 0; offset = at<TableBlock>(offset)->next.load(kRelaxed)) {
+    auto* block = at<TableBlock>(offset);
+    if (block->hash == hash && std::memcmp(block->arm_of_slot, table.data(), table.size()) == 0) {
+      block->references.fetch_add(1, kRelaxed);
+      return offset;
+    }
+  }
+  Offset offset = arena().allocate(sizeof(TableBlock));
+  if (offset == 0) return 0;
+  auto* block = at<TableBlock>(offset);
+  block->hash = hash;
+  for (std::size_t i = 0; i < table.size(); ++i) __atomic_store_n(&block->arm_of_slot[i], table[i], __ATOMIC_RELAXED);
+  block->references.store(1, kRelaxed);
+  block->next.store(header_->tables.load(kRelaxed), kRelaxed);
+  header_->tables.store(offset, kRelease);
+  return offset;
+}
+
+void Zone::release_table(Offset table) noexcept {
+  if (at<TableBlock>(table)->references.fetch_sub(1, kRelaxed) != 1) return;
+  std::atomic<Offset>* link = &header_->tables;
+  while (link->load(kRelaxed) != 0 && link->load(kRelaxed) != table) link = &at<TableBlock>(link->load(kRelaxed))->next;
+  if (link->load(kRelaxed) != table) return;
+  link->store(at<TableBlock>(table)->next.load(kRelaxed), kRelease);
+  arena().free(table, sizeof(TableBlock));
+}
+
+bool Zone::publish_image(const std::vector<ImageItem>& items, std::uint64_t document_version) noexcept {
+  std::uint64_t entries = sizeof(DocumentImage) + sizeof(ImageEntry) * items.size();
+  std::uint64_t bytes = entries;
+  for (const auto& item : items) bytes += item.text.size();
+  Offset offset = arena().allocate(bytes);
+  if (offset == 0) return false;
+  std::uint64_t version = header_->plan_version.load(kRelaxed) + 1;
+  auto* image = at<DocumentImage>(offset);
+  image->version = version;
+  image->bytes = bytes;
+  image->document_version = document_version;
+  image->count = static_cast<std::uint32_t>(items.size());
+  std::uint64_t end = entries;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const auto& item = items[i];
+    std::memcpy(at<char>(offset) + end, item.text.data(), item.text.size());
+    image->entries[i] = {XXH3_64bits(item.text.data(), item.text.size()), static_cast<std::uint32_t>(end),
+                         static_cast<std::uint32_t>(item.text.size()), item.block};
+    end += item.text.size();
+  }
+  image->checksum = image_checksum(*image);
+  Offset before = header_->image.exchange(offset, std::memory_order_acq_rel);
+  header_->plan_version.store(version, kRelease);
+  // A worker may be copying the one before; it checks what it copied.
+  if (before != 0) arena().free(before, at<DocumentImage>(before)->bytes);
+  std::vector<Offset> named;
+  for (const auto& item : items) named.push_back(item.block);
+  std::sort(named.begin(), named.end());
+  auto* places = at<std::atomic<Offset>>(header_->blocks);
+  for (int i = 0; i < kMaxBlocks; ++i) {
+    Offset block = places[i].load(kRelaxed);
+    if (block == 0 || std::binary_search(named.begin(), named.end(), block)) continue;
+    std::uint64_t alive = 0;
+    at<ExperimentBlock>(block)->retired.compare_exchange_strong(alive, version);
+  }
+  return true;
+}
+
+std::uint64_t Zone::oldest_plan() const noexcept {
+  std::uint64_t oldest = header_->plan_version.load(kRelaxed);
+  for (const auto& worker : header_->workers) {
+    if (worker.pid.load(kAcquire) != 0) oldest = std::min(oldest, worker.plan_version.load(kAcquire));
+  }
+  return oldest;
+}
+
+int Zone::free_retired() noexcept {
+  std::uint64_t oldest = oldest_plan();
+  int freed = 0;
+  auto* places = at<std::atomic<Offset>>(header_->blocks);
+  for (int i = 0; i < kMaxBlocks; ++i) {
+    Offset block = places[i].load(kRelaxed);
+    if (block == 0) continue;
+    std::uint64_t retired = at<ExperimentBlock>(block)->retired.load(kRelaxed);
+    if (retired == 0 || oldest < retired) continue;
+    free_block(places[i]);
+    ++freed;
+  }
+  return freed;
+}
+
+void Zone::free_block(std::atomic<Offset>& place) noexcept {
+  Offset offset = place.load(kRelaxed);
+  place.store(0, kRelease);
+  auto* block = at<ExperimentBlock>(offset);
+  block->current.store(0, kRelease);
+  for (auto& epoch_place : block->epochs) {
+    if (Offset epoch = epoch_place.load(kRelaxed); epoch != 0) drop_epoch(*block, at<EpochBlock>(epoch)->id);
+  }
+  for (auto& row : block->requests) {
+    if (Offset requests = row.exchange(0); requests != 0) {
+      arena().free(requests, sizeof(RequestCounters) * header_->stripes);
+    }
+  }
+  arena().free(block->counters.load(kRelaxed), sizeof(ExperimentCounters) * header_->stripes);
+  arena().free(offset, sizeof(ExperimentBlock));
+}
+
+std::vector<ExperimentBlock*> Zone::blocks() const {
+  std::vector<ExperimentBlock*> all;
+  auto* places = at<std::atomic<Offset>>(header_->blocks);
+  for (int i = 0; i < kMaxBlocks; ++i) {
+    if (Offset block = places[i].load(kAcquire); block != 0) all.push_back(at<ExperimentBlock>(block));
+  }
+  return all;
+}
+
+Counters Zone::read_counters() const {
+  Counters totals;
+  for (ExperimentBlock* block : blocks()) {
+    for (auto& place : block->epochs) {
+      Offset offset = place.load(kAcquire);
+      if (offset == 0) continue;
+      const auto* epoch = at<EpochBlock>(offset);
+      CounterVector vector(static_cast<std::size_t>(1 + epoch->arms) * epoch->columns);
+      bool any = false;
+      for (std::size_t i = 0; i < vector.size(); ++i) {
+        vector[i] = epoch->counters[i].load(kRelaxed);
+        any = any || vector[i] != 0;
+      }
+      if (any) totals[{block->key, block->generation, epoch->id}] = std::move(vector);
+    }
+  }
+  return totals;
+}
+
+WorkerSlot* Zone::ensure_worker(std::uint32_t pid) noexcept {
+  for (auto& worker : header_->workers) {
+    if (worker.pid.load(kRelaxed) == pid) return &worker;
+  }
+  for (auto& worker : header_->workers) {
+    std::uint32_t free = 0;
+    if (worker.pid.load(kRelaxed) != 0 || !worker.pid.compare_exchange_strong(free, pid)) continue;
+    worker.plan_version.store(0, kRelease);
+    return &worker;
+  }
+  return nullptr;
+}
+
+void Zone::drop_workers(bool (*alive)(std::uint32_t pid)) noexcept {
+  for (auto& worker : header_->workers) {
+    std::uint32_t pid = worker.pid.load(kRelaxed);
+    if (pid != 0 && !alive(pid)) worker.pid.compare_exchange_strong(pid, 0);
+  }
+}
+
+}  // namespace experiment::shared

@@ -1,0 +1,168 @@
+#include "shared/zone_sync.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <cmath>
+
+#include "shared/plan_text.h"
+
+namespace experiment::shared {
+namespace {
+
+// Behind its sealing, before an epoch's block may be used for something else: no request that found it open is still at it.
+constexpr std::int64_t kSettleMs = 10 * 1000;
+constexpr std::int64_t kKeepMs = 3600 * 1000;  // where the ring has room
+constexpr int kRingAlmostFull = bandit::kEpochRing - 4;
+
+std::uint64_t hash_of(const std::vector<ImageItem>& items) {
+  std::uint64_t hash = items.size();
+  for (const auto& item : items) {
+    hash = XXH3_64bits_withSeed(item.text.data(), item.text.size(), hash);
+    hash = XXH3_64bits_withSeed(&item.block, sizeof(item.block), hash);
+  }
+  return hash == 0 ? 1 : hash;
+}
+
+void set_mask(ExperimentBlock& block, std::uint32_t mask) {
+  if (block.mask.load(std::memory_order_relaxed) != mask) block.mask.store(mask, std::memory_order_release);
+}
+
+}  // namespace
+
+ZoneSync::ZoneSync(const Zone& zone) : zone_(zone) { index(); }
+
+void ZoneSync::index() {
+  known_.clear();
+  auto* base = reinterpret_cast<std::byte*>(&zone_.header());
+  for (ExperimentBlock* block : zone_.blocks()) {
+    known_[{block->key, block->generation}] = static_cast<Offset>(reinterpret_cast<std::byte*>(block) - base);
+  }
+}
+
+ExperimentBlock* ZoneSync::find(const std::string& key, std::uint32_t generation) const {
+  auto found = known_.find({key, generation});
+  return found == known_.end() ? nullptr : zone_.at<ExperimentBlock>(found->second);
+}
+
+Offset ZoneSync::ensure(const std::string& key, const ExperimentRuntime& state) {
+  ExperimentBlock* block = find(key, state.generation);
+  Offset offset = 0;
+  if (block != nullptr) {
+    block->retired.store(0, std::memory_order_release);
+    offset = known_[{key, state.generation}];
+  } else {
+    offset = zone_.ensure_block(key, state.generation);
+    if (offset == 0) return 0;
+    known_[{key, state.generation}] = offset;
+    block = zone_.at<ExperimentBlock>(offset);
+  }
+  set_mask(*block, kill_mask(state));
+  return zone_.ensure_rows(*block, static_cast<int>(state.arms.size())) && bring(key, state, *block) ? offset : 0;
+}
+
+// Epochs that still take rewards, and the current one with its table.
+bool ZoneSync::bring(const std::string&, const ExperimentRuntime& state, ExperimentBlock& block) {
+  for (const EpochRecord& record : state.epochs) {
+    if (record.sealed) {
+      zone_.seal_epoch(block, record.id);
+      continue;
+    }
+    bool current = &record == &state.epochs.back();
+    if (!current) {
+      if (!zone_.ensure_epoch(block, record, state.goals, nullptr)) return false;
+      continue;
+    }
+    auto table = bandit::decode_runs(state.runs, static_cast<int>(record.quotas.size()));
+    if (!table || !zone_.ensure_epoch(block, record, state.goals, &*table)) return false;
+  }
+  return true;
+}
+
+std::vector<std::string> ZoneSync::apply(const Conductor& conductor) {
+  std::vector<std::string> lines;
+  std::vector<ImageItem> items;
+  std::uint64_t full = 0;
+  const auto& parsed = conductor.document();
+  const Runtime& runtime = conductor.runtime();
+  for (std::size_t i = 0; i < parsed.document.experiments.size(); ++i) {
+    const auto& experiment = parsed.document.experiments[i];
+    auto state = runtime.experiments.find(experiment.key);
+    ImageItem item;
+    if (experiment.not_in_build.empty() && state != runtime.experiments.end()) {
+      item.block = ensure(experiment.key, state->second);
+      item.text = encode_plan_text(state->second, parsed.canonical[i]);
+      if (item.block == 0) {
+        ++full;
+        lines.push_back("the zone is full: experiment \"" + experiment.key + "\" is off on this edge; a larger experiment_zone is needed");
+      }
+    } else {
+      ExperimentRuntime numbers;  // enough for a worker to know it, and that it is off
+      for (const auto& variant : experiment.variants) numbers.arms.push_back(variant.key);
+      item.text = encode_plan_text(numbers, parsed.canonical[i]);
+    }
+    items.push_back(std::move(item));
+  }
+  zone_.header().zone_full.store(full);
+  // Kills of experiments that the document dropped hold too, while plans still know them.
+  for (const auto& [key, state] : runtime.experiments) {
+    if (ExperimentBlock* block = find(key, state.generation)) set_mask(*block, kill_mask(state));
+  }
+  zone_.header().kill_all.store(runtime.kill_all.empty() ? 0 : 1, std::memory_order_release);
+  publish_image(conductor, std::move(items), lines);
+  zone_.header().adopted.store(1, std::memory_order_release);
+  return lines;
+}
+
+void ZoneSync::publish_image(const Conductor& conductor, std::vector<ImageItem> items, std::vector<std::string>& lines) {
+  std::uint64_t hash = hash_of(items);
+  if (hash == shown_ && conductor.document_version() == document_version_) return;
+  if (!zone_.publish_image(items, conductor.document_version())) {
+    lines.push_back("the zone is full: definitions " + std::to_string(conductor.document_version()) +
+                    " do not fit, version " + std::to_string(document_version_) + " stays in use; a larger experiment_zone is needed");
+    return;
+  }
+  shown_ = hash;
+  document_version_ = conductor.document_version();
+}
+
+void ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*alive)(std::uint32_t pid)) {
+  zone_.filter().rotate_if_due(now_ms);
+  for (const auto& experiment : conductor.document().document.experiments) {
+    auto state = conductor.runtime().experiments.find(experiment.key);
+    if (state == conductor.runtime().experiments.end()) continue;
+    ExperimentBlock* block = find(experiment.key, state->second.generation);
+    if (block == nullptr) continue;
+    auto best = conductor.p_best().find(experiment.key);
+    for (std::size_t arm = 0; arm < block->best_ppm.size(); ++arm) {
+      double p = best != conductor.p_best().end() && arm < best->second.size() ? best->second[arm] : 0;
+      block->best_ppm[arm].store(static_cast<std::uint32_t>(std::lround(p * 1e6)), std::memory_order_relaxed);
+    }
+    int held = 0;
+    for (const auto& place : block->epochs) held += place.load(std::memory_order_relaxed) != 0;
+    for (const EpochRecord& record : state->second.epochs) {
+      if (!record.sealed) continue;
+      std::int64_t sealed_at = record.ended_ms + reward_window_ms(experiment);
+      bool stored = conductor.flushed_ms() > sealed_at + kSettleMs / 2;
+      bool due = now_ms > sealed_at + (held >= kRingAlmostFull ? kSettleMs : kKeepMs);
+      if (!stored || !due || zone_.find_epoch(*block, record.id) == nullptr) continue;
+      zone_.drop_epoch(*block, record.id);
+      --held;
+    }
+  }
+  zone_.drop_workers(alive);
+  free_retired(conductor, now_ms);
+}
+
+// A retired block may go when no plan knows it any more and the totals that the store took are younger than that.
+void ZoneSync::free_retired(const Conductor& conductor, std::int64_t now_ms) {
+  if (zone_.oldest_plan() < zone_.header().plan_version.load(std::memory_order_relaxed)) {
+    moved_on_ms_ = 0;
+  } else if (moved_on_ms_ == 0) {
+    moved_on_ms_ = now_ms;
+  } else if (conductor.flushed_ms() > moved_on_ms_ && zone_.free_retired() != 0) {
+    index();
+  }
+}
+
+}  // namespace experiment::shared

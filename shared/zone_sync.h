@@ -1,0 +1,40 @@
+// Brings the zone in line with document and runtime: blocks, rows, epochs, tables, masks, and the image that workers compile.
+//
+// Used by the leader on the event loop, under the zone's mutex, whenever its conductor's state changed. What is already so is left alone.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "shared/conductor.h"
+#include "shared/zone.h"
+
+namespace experiment::shared {
+
+class ZoneSync {
+ public:
+  explicit ZoneSync(const Zone& zone);
+
+  // Returns: one line for each experiment that the zone has no room for.
+  std::vector<std::string> apply(const Conductor& conductor);
+  // Seals and drops epochs, rotates the filter, frees what is retired. `alive` tells whether a worker's process is.
+  void tidy(const Conductor& conductor, std::int64_t now_ms, bool (*alive)(std::uint32_t pid));
+
+ private:
+  Offset ensure(const std::string& key, const ExperimentRuntime& state);
+  bool bring(const std::string& key, const ExperimentRuntime& state, ExperimentBlock& block);
+  void publish_image(const Conductor& conductor, std::vector<ImageItem> items, std::vector<std::string>& lines);
+  void free_retired(const Conductor& conductor, std::int64_t now_ms);
+  void index();
+  ExperimentBlock* find(const std::string& key, std::uint32_t generation) const;
+
+  Zone zone_;
+  std::map<std::pair<std::string, std::uint32_t>, Offset> known_;
+  std::uint64_t shown_ = 0;             // hash of the image published last
+  std::uint64_t document_version_ = 0;
+  std::int64_t moved_on_ms_ = 0;        // since when every worker has the newest plan; 0: not yet
+};
+
+}  // namespace experiment::shared
