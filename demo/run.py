@@ -164,18 +164,19 @@ async def run(site, options):
     return crowd.tally, engine, view
 
 
-def summarise(site, tally, engine, view):
-    """Prints what came of it; returns the exit code."""
+def summarise(site, tally, engine, view, leader):
+    """Prints what came of it; `leader`: the variant of most of the last newcomers. Returns the exit code."""
     print("\nSummary", *view.results(), sep="\n")
     print(f"  purchases gained over an equal split: {tally.purchases_gained():+.1f} expected")
     stored = site.stored_pages()
     print("  stored pages:", ", ".join(f"{path} {count}" for path, count in sorted(stored.items())) or "none")
     counts = variant_counts(tally, EXPERIMENT)
-    print(f"  the module counted {engine.exposures} of {sum(counts.values())} visitors and {engine.rewards} of "
+    # One more than the crowd: the scout who waited for the start.
+    print(f"  the module counted {engine.exposures} of {1 + sum(counts.values())} visitors and {engine.rewards} of "
           f"{sum(tally.buyers[EXPERIMENT, variant] for variant in counts)} purchases")
     best = max(TRUE_RATES, key=TRUE_RATES.get)
-    if counts and max(counts, key=counts.get) != best:
-        print(f"  Nothing learned yet: {best} does not have the largest share of visitors.")
+    if leader != best:
+        print(f"  Not learned yet: most of the last newcomers got {leader}, not {best}.")
     if tally.released and not engine.killed:
         tally.fault(f"{tally.released} pages came without the variant of their visitor, and nothing was killed")
     faults = tally.fault_lines + site.log_faults()
@@ -202,8 +203,9 @@ def main():
     site = Site(options.module, options.port)
     try:
         tally, engine, view = asyncio.run(run(site, options))
+        leader = next((variant for variant, _ in tally.recent(time.monotonic()).most_common(1)), None)
         site.stop()
-        return summarise(site, tally, engine, view)
+        return summarise(site, tally, engine, view, leader)
     except StartError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
