@@ -1,5 +1,6 @@
 #include "shared/assignment_cookie.h"
 
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <optional>

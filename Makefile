@@ -1,0 +1,124 @@
+# The only entry point. `make help` lists the targets.
+
+# An nginx tree with configure; Debian's nginx-dev by default. NGX_FLAGS: further configure flags, for trees without conf_flags.
+NGX_SRC   ?= /usr/share/nginx/src
+NGX_FLAGS ?=
+SHELL     := /bin/bash
+CXX       := g++
+CLANGXX   := clang++
+PYTHON    := /usr/bin/python3
+B         := build
+DURATION  ?= 0
+PORT      ?= 0
+
+WARNINGS  := -Wall -Wextra -Werror
+CXXFLAGS  := -std=c++17 -O2 -g $(WARNINGS) -I.
+LIBS      := -lcrypto
+MODULE    := $(B)/ngx_http_experiment_module.so
+CTL       := $(B)/experimentctl
+
+PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
+             libgtest-dev clang clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
+             python3-jsonschema
+
+LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
+CTL_SRC   := $(wildcard ctl/*.cpp)
+MODULE_FILES := config $(wildcard bandit/*.* shared/*.* ngx_module/*.*)
+
+.PHONY: help setup module run test unit integration soak bench layers format lint clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## ?/  make \1\t/' | expand -t 22
+
+setup: ## install what is missing (Debian packages), once, and say what
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	echo "setup: installing" $$missing; \
+	sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
+	$$sudo apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+
+# --- the module, by nginx's own build --------------------------------------------------------------------------------------
+module: setup $(MODULE) ## build the nginx module against NGX_SRC (default: Debian's nginx-dev)
+
+$(B)/nginx/objs/Makefile: config Makefile
+	@rm -rf $(B)/nginx && mkdir -p $(B) && cp -rL $(NGX_SRC) $(B)/nginx
+	@cd $(B)/nginx && NGX_CONF_FLAGS=(--with-compat --with-threads --with-http_ssl_module --with-http_v2_module $(NGX_FLAGS)); \
+	if [ -f conf_flags ]; then . ./conf_flags; fi; \
+	bash ./configure "$${NGX_CONF_FLAGS[@]}" --with-cc-opt="-O2 -g $(WARNINGS) -Wno-unused-parameter" \
+	  --add-dynamic-module=$(CURDIR) --builddir=objs > configure.log 2>&1 || { tail -n 5 configure.log; exit 1; }
+
+$(MODULE): $(B)/nginx/objs/Makefile $(MODULE_FILES)
+	@echo "module: building $@"
+	@$(MAKE) -s -C $(B)/nginx -f objs/Makefile -j2 modules > $(B)/nginx/make.log 2>&1 || { grep -E 'error|warning' $(B)/nginx/make.log; exit 1; }
+	@cp $(B)/nginx/objs/ngx_http_experiment_module.so $@.new && mv $@.new $@
+
+# --- objects of bandit, shared and ctl, by compiler ------------------------------------------------------------------------
+GCC_OBJ   := $(LIB_SRC:%.cpp=$(B)/gcc/%.o)
+CLANG_OBJ := $(LIB_SRC:%.cpp=$(B)/clang/%.o)
+CTL_OBJ   := $(CTL_SRC:%.cpp=$(B)/gcc/%.o)
+
+$(B)/gcc/%.o: %.cpp
+	@mkdir -p $(@D) && $(CXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
+$(B)/clang/%.o: %.cpp
+	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
+
+$(CTL): $(CTL_OBJ) $(GCC_OBJ)
+	@$(CXX) -o $@ $^ $(LIBS)
+
+# --- tests ---------------------------------------------------------------------------------------------------------------
+UNIT_SRC := $(wildcard t/unit/*/*_test.cpp)
+define unit_binary # compiler, folder
+$(B)/unit/$(2)-$(1): $$(patsubst %.cpp,$(B)/$(1)/%.o,$$(wildcard t/unit/$(2)/*_test.cpp) $(LIB_SRC))
+	@mkdir -p $$(@D) && $(if $(filter gcc,$(1)),$(CXX),$(CLANGXX)) -o $$@ $$^ $(LIBS) -lgtest -lgtest_main -pthread
+endef
+$(foreach c,gcc clang,$(foreach f,bandit shared,$(eval $(call unit_binary,$(c),$(f)))))
+UNIT_BIN := $(foreach c,gcc clang,$(foreach f,bandit shared,$(B)/unit/$(f)-$(c)))
+
+unit: setup ## build and run the unit tests of bandit and shared, under gcc and clang; needs no nginx
+	@$(MAKE) -s -j2 $(UNIT_BIN)
+	@for test in $(UNIT_BIN); do echo "$$test"; ./$$test --gtest_brief=1 || exit 1; done
+
+integration: module ## run the tests against a real nginx; T= selects
+	@$(MAKE) -s -j2 $(CTL)
+	@$(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t)
+
+test: layers unit integration ## everything that CI runs
+
+soak: module ## the long runs in full
+	@$(MAKE) -s -j2 $(CTL)
+	@SOAK=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx)
+
+bench: setup ## print what bandit's steps cost, as ratios
+	@$(MAKE) -s -j2 $(B)/bench && ./$(B)/bench
+
+# --- what keeps the code in shape ------------------------------------------------------------------------------------------
+layers: ## fail on an include that points the wrong way
+	@bad=$$( { grep -nE '#include "(shared|ngx_module|ctl)/' bandit/*.h bandit/*.cpp; \
+	           grep -nE '#include <(nlohmann|openssl|hiredis|CLI)' bandit/*.h bandit/*.cpp; \
+	           grep -nE '#include "(ngx_module|ctl)/' shared/*.h shared/*.cpp; \
+	           grep -nE '#include <(ngx_|CLI)' shared/*.h shared/*.cpp; \
+	           grep -nE '#include "ngx_module/' ctl/*.h ctl/*.cpp; \
+	           grep -nE '#include <ngx_' ngx_module/*.h ngx_module/*.cpp | grep -v '^ngx_module/ngx.h:'; } 2>/dev/null ); \
+	if [ -n "$$bad" ]; then echo "layers: an include points the wrong way"; echo "$$bad"; exit 1; fi
+
+FORMATTED := $(wildcard bandit/*.h bandit/*.cpp shared/*.h shared/*.cpp ngx_module/*.h ngx_module/*.cpp ctl/*.h ctl/*.cpp \
+                        bench/*.cpp t/unit/*/*.h t/unit/*/*.cpp t/fuzz/*.cpp)
+format: ## format the C++ sources
+	@clang-format -i $(FORMATTED)
+
+lint: setup ## formatting, naming (clang-tidy) and cppcheck
+	@clang-format --dry-run -Werror $(FORMATTED)
+	@clang-tidy --quiet $(LIB_SRC) $(CTL_SRC) -- -std=c++17 -I. 2>/dev/null
+	@cppcheck --quiet --error-exitcode=1 --std=c++17 --language=c++ -I. --enable=warning,performance,portability \
+	  --inline-suppr --suppress=missingIncludeSystem --suppress=preprocessorErrorDirective $(LIB_SRC) $(CTL_SRC)
+
+run: module ## the demo: real nginx, backend, cache and simulated visitors (DURATION=60 ends by itself, PORT=8080)
+	@$(MAKE) -s -j2 $(CTL)
+	@$(PYTHON) demo/run.py --module $(MODULE) --ctl $(CTL) $(if $(filter-out 0,$(DURATION)),--duration $(DURATION)) $(if $(filter-out 0,$(PORT)),--port $(PORT))
+
+clean: ## remove everything that was built
+	@rm -rf $(B)
+
+-include $(wildcard $(B)/gcc/*/*.d $(B)/clang/*/*.d $(B)/gcc/t/unit/*/*.d $(B)/clang/t/unit/*/*.d)

@@ -1,0 +1,57 @@
+"""What every integration test stands on: a real nginx with the module, a backend that records what it was asked, a browser with a cookie jar.
+
+Each Edge lives in a folder of its own on loopback ports of its own and is ended by its pid; ending it fails the test when the error log holds
+what no run may hold.
+"""
+import os
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "t"))
+
+from lib.backend import Backend  # noqa: E402
+from lib.edge import Edge  # noqa: E402
+
+SOAK = bool(os.environ.get("SOAK"))
+
+
+@pytest.fixture
+def soak():
+    """Whether the long form of a test is wanted."""
+    return SOAK
+
+
+@pytest.fixture(scope="module")
+def backend():
+    server = Backend()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def edges(tmp_path):
+    """Makes edges that are ended with the test: edges(conf, definitions=...)."""
+    made = []
+
+    def make(*args, **kwargs):
+        folder = tmp_path / f"edge{len(made)}"
+        folder.mkdir(mode=0o755)
+        edge = Edge(folder, *args, **kwargs)
+        made.append(edge)
+        return edge
+
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == os.getuid() and str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)
+    yield make
+    errors = []
+    for edge in made:
+        try:
+            edge.end()
+        except AssertionError as error:
+            errors.append(str(error))
+    assert not errors, "\n".join(errors)

@@ -1,0 +1,204 @@
+"""A real nginx with the module, in a folder of its own."""
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+MODULE = ROOT / "build" / "ngx_http_experiment_module.so"
+CTL = ROOT / "build" / "experimentctl"
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+
+FORBIDDEN = re.compile(r"\[alert\]|\[emerg\]|exited on signal|open socket|AddressSanitizer|runtime error:|ThreadSanitizer")
+
+HEAD = """
+load_module {module};
+worker_processes {workers};
+daemon on;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log {level};
+worker_shutdown_timeout 5s;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    default_type text/html;
+    client_body_temp_path {folder}/tmp_body; proxy_temp_path {folder}/tmp_proxy; fastcgi_temp_path {folder}/tmp_fcgi;
+    uwsgi_temp_path {folder}/tmp_uwsgi; scgi_temp_path {folder}/tmp_scgi;
+    proxy_cache_path {folder}/cache keys_zone=pages:4m max_size=256m inactive=10m;
+    {zone}
+"""
+ZONE = """
+    experiment_zone zone=experiments:{size} state={folder}/state;
+    experiment_unit visitor cookie=__Host-uid mint;
+    experiment_unit account header=X-Account;
+    experiment_kill_file {folder}/kill;
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def experiment(key, variants=("control", "green"), **fields):
+    """A running experiment with equal weights and one conversion goal, unless `fields` say otherwise."""
+    made = {"key": key, "desired": "running",
+            "variants": [v if isinstance(v, dict) else {"key": v} for v in variants],
+            "goals": [{"key": "purchase", "kind": "conversion"}]}
+    made.update(fields)
+    return {k: v for k, v in made.items() if v is not None}
+
+
+def document(*experiments, **fields):
+    return {"schema": 1, **fields, "experiments": list(experiments)}
+
+
+class Edge:
+    """`http` is the text inside http{}, behind the zone; {port}, {port2}, {port3}, {folder} and {backend} are filled in.
+
+    `zone` replaces the zone's directives ("" for none); `definitions` is a document (dict) or text. `allowed` is a pattern of forbidden
+    lines that this test provokes.
+    """
+
+    def __init__(self, folder, http, definitions=None, backend=None, workers=2, zone=ZONE, size="8m", level="info",
+                 start=True, allowed=None):
+        self.folder = pathlib.Path(folder)
+        self.state = self.folder / "state"
+        self.kill_file = self.folder / "kill"
+        self.log = self.folder / "error.log"
+        self.port, self.port2, self.port3 = free_port(), free_port(), free_port()
+        self.backend = backend
+        self.allowed = re.compile(allowed) if allowed else None
+        self.workers, self.zone, self.size, self.level = workers, zone, size, level
+        self.pid = None
+        self.state.mkdir(exist_ok=True)
+        self.give(self.state)
+        if definitions is not None:
+            self.define(definitions)
+        self.configure(http)
+        if start:
+            self.start()
+
+    @staticmethod
+    def give(path):
+        """Workers run as nobody where nginx is started by root."""
+        if os.getuid() == 0:
+            shutil.chown(path, "nobody")
+
+    def names(self):
+        return {"port": self.port, "port2": self.port2, "port3": self.port3, "folder": self.folder, "module": MODULE,
+                "workers": self.workers, "size": self.size, "level": self.level,
+                "backend": self.backend.address if self.backend else "127.0.0.1:1"}
+
+    def configure(self, http, **changes):
+        """Writes nginx.conf; braces of nginx stand as they are, {port} and the like are filled in."""
+        self.__dict__.update(changes)
+        names = self.names()
+        fill = lambda text: re.sub(r"\{(%s)\}" % "|".join(names), lambda m: str(names[m.group(1)]), text)
+        head = HEAD.replace("{{", "{").replace("}}", "}").replace("{zone}", self.zone)
+        (self.folder / "nginx.conf").write_text(fill(head + http + "\n}\n"))
+
+    def define(self, definitions):
+        text = definitions if isinstance(definitions, (str, bytes)) else json.dumps(definitions, indent=1)
+        temporary = self.folder / "definitions.new"
+        temporary.write_bytes(text if isinstance(text, bytes) else text.encode())
+        temporary.chmod(0o644)
+        os.replace(temporary, self.state / "definitions.json")
+
+    def command(self, *args):
+        return subprocess.run([NGINX, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e",
+                               str(self.log), *args], capture_output=True, text=True, timeout=30)
+
+    def test(self):
+        return self.command("-t")
+
+    def start(self):
+        done = self.command()
+        assert done.returncode == 0, done.stderr + self.text()
+        self.wait(lambda: (self.folder / "nginx.pid").exists() and (self.folder / "nginx.pid").read_text().strip())
+        self.pid = int((self.folder / "nginx.pid").read_text())
+        self.wait(self.listening)
+
+    def listening(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @staticmethod
+    def wait(condition, seconds=10, step=0.02):
+        end = time.monotonic() + seconds
+        while True:
+            result = condition()
+            if result:
+                return result
+            assert time.monotonic() < end, f"waited {seconds} s in vain"
+            time.sleep(step)
+
+    def send(self, number):
+        os.kill(self.pid, number)
+
+    def children(self):
+        out = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True).stdout
+        return [int(pid) for pid in out.split()]
+
+    def worker_pids(self):
+        return [pid for pid in self.children()
+                if b"worker process" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() and
+                b"shutting down" not in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def reload(self):
+        """Waits until the old workers stopped accepting."""
+        before = set(self.worker_pids())
+        self.send(signal.SIGHUP)
+        self.wait(lambda: (now := set(self.worker_pids())) and not now & before and len(now) == self.workers)
+
+    def stop(self, number=signal.SIGQUIT):
+        if self.pid is None:
+            return
+        pid, self.pid = self.pid, None
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        end = time.monotonic() + 10
+        while pathlib.Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        if pathlib.Path(f"/proc/{pid}").exists():
+            os.kill(pid, signal.SIGKILL)
+            raise AssertionError("nginx did not end")
+
+    def end(self):
+        self.stop()
+        bad = [line for line in self.text().splitlines()
+               if FORBIDDEN.search(line) and not (self.allowed and self.allowed.search(line))]
+        assert not bad, "\n".join(bad[:10])
+
+    def text(self):
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def lines(self, pattern):
+        return [line for line in self.text().splitlines() if re.search(pattern, line)]
+
+    def wait_log(self, pattern, count=1, seconds=5):
+        return self.wait(lambda: len(found := self.lines(pattern)) >= count and found, seconds)
+
+    def ctl(self, *args, check=False):
+        done = subprocess.run([str(CTL), *args, "--state", str(self.state)], capture_output=True, text=True, timeout=30)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def runtime(self, key):
+        """The runtime state of an experiment, as the store has it."""
+        return json.loads((self.state / "runtime.json").read_text())["state"]["experiments"][key]
+
+    def metrics(self, port=None, path="/metrics"):
+        """{'name{labels}': value} of experiment_metrics."""
+        from lib.client import get
+        text = get(port or self.port, path).text
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines()
+                if line and not line.startswith("#")}
