@@ -46,6 +46,14 @@ def free_port():
         return s.getsockname()[1]
 
 
+def is_running(pid):
+    """A zombie that nobody has waited for has ended."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def experiment(key, variants=("control", "green"), **fields):
     """A running experiment with equal weights and one conversion goal, unless `fields` say otherwise."""
     made = {"key": key, "desired": "running",
@@ -166,9 +174,9 @@ class Edge:
         except ProcessLookupError:
             return
         end = time.monotonic() + 10
-        while pathlib.Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+        while is_running(pid) and time.monotonic() < end:
             time.sleep(0.02)
-        if pathlib.Path(f"/proc/{pid}").exists():
+        if is_running(pid):
             os.kill(pid, signal.SIGKILL)
             raise AssertionError("nginx did not end")
 
