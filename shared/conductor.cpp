@@ -15,6 +15,16 @@ std::string read_text(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
+// Every kill by its target: "*", "key" or "key/variant".
+std::map<std::string, const Kill*> kills_of(const Runtime& runtime) {
+  std::map<std::string, const Kill*> kills;
+  for (const Kill& kill : runtime.kill_all) kills["*"] = &kill;
+  for (const auto& [key, state] : runtime.experiments) {
+    for (const Kill& kill : state.kills) kills[kill.variant.empty() ? key : key + "/" + kill.variant] = &kill;
+  }
+  return kills;
+}
+
 std::string versioned(std::uint64_t version) { return "definitions " + std::to_string(version); }
 
 }  // namespace
@@ -71,6 +81,7 @@ bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
   }
   if (answer.runtime) {
     stored_runtime_ = answer.runtime->version;
+    tell_kills(*answer.runtime);
     runtime_ = std::move(*answer.runtime);
     unsaved_ = false;
     changed = true;
@@ -82,6 +93,18 @@ bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
     changed = changed || document_version_ != before;
   }
   return changed;
+}
+
+// What somebody else killed or resumed is worth a line on every node.
+void Conductor::tell_kills(const Runtime& next) {
+  auto before = kills_of(runtime_), after = kills_of(next);
+  for (const auto& [target, kill] : after) {
+    if (before.count(target) != 0) continue;
+    say(Severity::kWarning, "\"" + target + "\" is killed by " + kill->by + ": " + kill->reason);
+  }
+  for (const auto& [target, kill] : before) {
+    if (after.count(target) == 0) say(Severity::kWarning, "\"" + target + "\" is resumed");
+  }
 }
 
 void Conductor::adopt_document(const StoredDocument& stored, std::int64_t) {

@@ -53,6 +53,7 @@ class Conductor {
  private:
   void load_last_good();
   bool adopt(Answer& answer, std::int64_t now_ms);
+  void tell_kills(const Runtime& next);
   void adopt_document(const StoredDocument& stored, std::int64_t now_ms);
   bool apply_kill_file(std::int64_t now_ms);
   bool add_kill(const KillLine& line, std::int64_t now_ms);
