@@ -18,7 +18,7 @@ MODULE    := $(B)/ngx_http_experiment_module.so
 CTL       := $(B)/experimentctl
 
 PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
-             libgtest-dev clang clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
+             libgtest-dev libbenchmark-dev clang clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
              python3-jsonschema
 
 LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
@@ -90,8 +90,11 @@ soak: module ## the long runs in full
 	@$(MAKE) -s -j2 $(CTL)
 	@SOAK=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx)
 
-bench: setup ## print what bandit's steps cost, as ratios
-	@$(MAKE) -s -j2 $(B)/bench && ./$(B)/bench
+bench: setup ## print what the steps of a decision and of the allocator cost, as ratios
+	@$(MAKE) -s -j2 $(B)/steps && ./$(B)/steps
+
+$(B)/steps: $(B)/gcc/bench/steps.o $(GCC_OBJ)
+	@$(CXX) -o $@ $^ $(LIBS) -lbenchmark -pthread
 
 # --- what keeps the code in shape ------------------------------------------------------------------------------------------
 layers: ## fail on an include that points the wrong way
