@@ -90,7 +90,9 @@ void decide(ngx_http_request_t* r, Pin& pin, Decision& decision) noexcept {
   }
   const UnitValue& unit = unit_of(r, pin, experiment.unit);
   if (unit.state != UnitValue::kPresent) {
-    decision.reason = Reason::kNoUnit;
+    // Where ids are minted, this request could not be given one that lasts.
+    bool minted = main_conf(r).units[static_cast<std::size_t>(experiment.unit)]->mint;
+    decision.reason = minted ? Reason::kNoIdentity : Reason::kNoUnit;
     return;
   }
   Reason gate = bandit::gate(experiment.rule, unit.hash);

@@ -120,6 +120,10 @@ void Leader::tick() {
 #if (NGX_THREADS)
   begin_step();
 #else
+  if (!said_inline_) {
+    ngx_log_error(NGX_LOG_NOTICE, log_, 0, "experiment: nginx has no threads, so the store's files are read and written on the event loop");
+    said_inline_ = true;
+  }
   run_inline();
 #endif
 }

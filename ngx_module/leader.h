@@ -49,9 +49,10 @@ class Leader {
   ngx_msec_t collected_ms_ = 0;
   ngx_msec_t flushed_ms_ = 0;
   bool busy_ = false;                          // a step is in the thread pool
-  bool said_inline_ = false;
 #if (NGX_THREADS)
   ngx_thread_task_t* task_ = nullptr;
+#else
+  bool said_inline_ = false;
 #endif
 };
 

@@ -50,7 +50,7 @@ def test_scripts_before_the_first_page_decide_nothing(edge):
     browser = Browser(edge.port)
     assert json.loads(browser.fetch("/").text)["assignments"] == "none"
     assert not browser.cookies
-    assert browser.fetch("/vars").text == "|no_unit||" + "|-"
+    assert browser.fetch("/vars").text == "|no_identity||" + "|-"
 
 
 def test_none_is_said_where_nothing_is_placed(edge):
