@@ -113,7 +113,7 @@ std::size_t Node::choice(std::initializer_list<std::string_view> names) const {
 std::uint32_t Node::seconds(std::uint32_t least_s) const {
   const std::string expected = "a duration from " + std::to_string(least_s) + "s to 28d, like 10s 5m 24h 7d";
   const auto parsed = parse_duration(string(expected));
-  if (!parsed || *parsed < least_s || *parsed > kLongestDuration_s) refuse(expected);
+  if (!parsed || *parsed < least_s || *parsed > kLongestDurationS) refuse(expected);
   return static_cast<std::uint32_t>(*parsed);
 }
 

@@ -16,7 +16,7 @@
 
 namespace experiment::shared {
 
-inline constexpr std::uint32_t kLongestDuration_s = 28 * 86400;
+inline constexpr std::uint32_t kLongestDurationS = 28 * 86400;
 
 class Node {
  public:
