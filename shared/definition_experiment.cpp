@@ -21,12 +21,12 @@ constexpr std::string_view kEffective[] = {
 constexpr std::string_view kDescriptive[] = {"name", "hypothesis", "owner", "tags", "surface", "plan"};
 
 const std::vector<std::string_view>& known_members() {
-  static const std::vector<std::string_view> known = [] {
+  static const std::vector<std::string_view> kKnown = [] {
     std::vector<std::string_view> all(std::begin(kEffective), std::end(kEffective));
     all.insert(all.end(), std::begin(kDescriptive), std::end(kDescriptive));
     return all;
   }();
-  return known;
+  return kKnown;
 }
 
 void read_desired(const Node& node, bandit::Experiment& experiment) {
