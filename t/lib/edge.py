@@ -156,8 +156,14 @@ class Edge:
 
     def worker_pids(self):
         return [pid for pid in self.children()
-                if b"worker process" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() and
-                b"shutting down" not in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+                if b"worker process" in (title := self.title(pid)) and b"shutting down" not in title]
+
+    @staticmethod
+    def title(pid):
+        try:
+            return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return b""  # it ended meanwhile
 
     def reload(self):
         """Waits until the old workers stopped accepting."""
