@@ -78,8 +78,9 @@ bool reward_of(ngx_http_request_t* r, Pin& pin, const json& event) {
 
 void take(ngx_http_request_t* r) {
   Pin* pin = ensure_pin(r);
+  if (pin == nullptr) return;  // no plan: perhaps no worker to count with
   json events = json::parse(body_of(r), nullptr, false);
-  if (pin == nullptr || events.is_discarded()) return bump(worker_counters().beacons_refused);
+  if (events.is_discarded()) return bump(worker_counters().beacons_refused);
   if (!events.is_array()) events = json::array({std::move(events)});
   if (events.size() > kMaxRewards) return bump(worker_counters().beacons_refused);
   for (const json& event : events) {
@@ -95,7 +96,7 @@ void body_read(ngx_http_request_t* r) noexcept {
   try {
     take(r);
   } catch (...) {  // out of memory
-    bump(worker_counters().beacons_refused);
+    if (current_plan() != nullptr) bump(worker_counters().beacons_refused);
   }
   r->headers_out.status = NGX_HTTP_NO_CONTENT;
   r->headers_out.content_length_n = -1;

@@ -17,6 +17,20 @@ std::string_view without_prefix(std::string_view cookie) {
   return cookie;
 }
 
+char* zone_missing(ngx_conf_t* cf) noexcept {
+  ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                     "experiment directives are used without \"experiment_zone\": expected "
+                     "\"experiment_zone zone=NAME:SIZE state=DIRECTORY;\" in the http block");
+  return conf_error();
+}
+
+// Whether a directive stands there. Requires: not merged yet.
+bool is_used(const LocConf& conf) noexcept {
+  return conf.placement_set != NGX_CONF_UNSET || conf.types_keys != nullptr || conf.exposure != nullptr ||
+         conf.isolation != NGX_CONF_UNSET_UINT || conf.cache != NGX_CONF_UNSET || conf.cohort_max != NGX_CONF_UNSET_UINT ||
+         conf.cookie != nullptr || conf.rewards != nullptr;
+}
+
 char* default_cookie(ngx_conf_t* cf, LocConf& conf) {
   conf.cookie = make_in_pool<CookieConf>(cf->pool);
   if (conf.cookie == nullptr || !register_cookie(cf, "__Host-exp", conf.cookie->name)) return conf_error();
@@ -55,14 +69,8 @@ char* init_main_conf(ngx_conf_t* cf, void* data) noexcept {
     }
     return NGX_CONF_OK;
   }
-  if (!conf.units.empty() || !conf.placements.empty() || !conf.keys_file.empty() || !conf.kill_file.empty() ||
-      !conf.reward_goals.empty()) {
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "experiment directives are used without \"experiment_zone\": expected "
-                       "\"experiment_zone zone=NAME:SIZE state=DIRECTORY;\" in the http block");
-    return conf_error();
-  }
-  return NGX_CONF_OK;
+  bool used = !conf.units.empty() || !conf.keys_file.empty() || !conf.kill_file.empty() || conf.content_handlers;
+  return used ? zone_missing(cf) : NGX_CONF_OK;
 }
 
 void* create_loc_conf(ngx_conf_t* cf) noexcept {
@@ -79,7 +87,7 @@ char* merge_loc_conf(ngx_conf_t* cf, void* parent, void* child) noexcept {
   auto& before = *static_cast<LocConf*>(parent);
   auto& conf = *static_cast<LocConf*>(child);
   if (static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_experiment_module))->shm == nullptr) {
-    return NGX_CONF_OK;
+    return is_used(before) || is_used(conf) ? zone_missing(cf) : NGX_CONF_OK;
   }
   if (conf.placement_set == NGX_CONF_UNSET) {
     conf.placement = before.placement;

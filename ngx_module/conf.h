@@ -73,6 +73,7 @@ struct MainConf {
   std::vector<std::unique_ptr<Placement>> placements;  // distinct lists
   std::vector<std::string> variable_keys;  // key with underscores of each prefix variable in use, by slot
   std::vector<std::string> reward_goals;   // named by experiment_reward
+  bool content_handlers = false;           // experiment_beacon or experiment_metrics stands somewhere
   std::optional<shared::KeyRing> keys;
   ngx_int_t accept_index = NGX_ERROR;
   ngx_int_t sec_fetch_dest_index = NGX_ERROR;

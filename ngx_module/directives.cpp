@@ -16,6 +16,8 @@ namespace {
 
 using Args = Range<ngx_str_t>;
 
+constexpr ngx_int_t kMostCohorts = 100000;
+
 Args args_of(ngx_conf_t* cf) noexcept { return elements<ngx_str_t>(cf->args); }
 ngx_str_t& arg(ngx_conf_t* cf, std::size_t i) noexcept { return args_of(cf).first[i]; }
 MainConf& main_of(ngx_conf_t* cf) noexcept {
@@ -41,6 +43,21 @@ char* set_path(ngx_conf_t* cf, std::string& out) {
   return NGX_CONF_OK;
 }
 
+// Whether a parameter NAME=VALUE before this one has its name.
+bool is_repeated(ngx_conf_t* cf, const ngx_str_t& token) noexcept {
+  std::string_view name = view(token).substr(0, view(token).find('=') + 1);
+  const ngx_str_t* first = args_of(cf).first + 1;
+  auto has_name = [&](const ngx_str_t& other) { return view(other).substr(0, name.size()) == name; };
+  return !name.empty() && std::any_of(first, &token, has_name);
+}
+
+// A token of RFC 9110, which names of cookies and of headers are.
+bool is_token(std::string_view text) noexcept {
+  constexpr std::string_view kSeparators = "()<>@,;:\\\"/[]?={}";
+  auto legal = [&](char c) { return c > ' ' && c < 127 && kSeparators.find(c) == kSeparators.npos; };
+  return !text.empty() && std::all_of(text.begin(), text.end(), legal);
+}
+
 // zone=NAME:SIZE state=DIRECTORY [filter=SIZE]
 char* set_zone(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
   return guard_directive(cf, command, [&]() -> char* {
@@ -50,6 +67,7 @@ char* set_zone(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
     ssize_t bytes = 0;
     for (ngx_str_t& token : Args{args_of(cf).first + 1, args_of(cf).last}) {
       std::string_view text = view(token);
+      if (is_repeated(cf, token)) return expected(cf, token, "each parameter once");
       if (take_prefix(text, "zone=")) {
         std::size_t colon = text.find(':');
         if (colon == 0 || colon == text.npos) return expected(cf, token, "zone=NAME:SIZE");
@@ -105,9 +123,11 @@ char* set_unit(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
         unit->mint = true;
         continue;
       } else if (take_prefix(text, "cookie=") && !text.empty()) {
+        if (!is_token(text)) return expected(cf, token, "a cookie name, as RFC 6265 has it");
         source.cookie.emplace();
         if (!register_cookie(cf, text, *source.cookie)) return conf_error();
       } else if (take_prefix(text, "header=") && !text.empty()) {
+        if (!is_token(text)) return expected(cf, token, "a header name");
         std::string name = "http_" + std::string(text);
         for (char& c : name) c = c == '-' ? '_' : static_cast<char>(ngx_tolower(c));
         source.index = variable_index(cf, name);
@@ -136,7 +156,7 @@ char* set_keys(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
     std::string error;
     conf.keys = read_keys(conf.keys_file, error);
     if (conf.keys) return NGX_CONF_OK;
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"experiment_keys\" %s: %s", conf.keys_file.c_str(), error.c_str());
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"experiment_keys\" %s", error.c_str());
     return conf_error();
   });
 }
@@ -259,9 +279,7 @@ char* set_cookie(ngx_conf_t* cf, ngx_command_t* command, void* data) noexcept {
     conf.cookie = make_in_pool<CookieConf>(cf->pool);
     if (conf.cookie == nullptr) return conf_error();
     std::string_view name = view(arg(cf, 1));
-    if (name.empty() || name.find_first_of("()<>@,;:\\\"/[]?={} \t") != name.npos) {
-      return expected(cf, arg(cf, 1), "a cookie name, as RFC 6265 has it");
-    }
+    if (!is_token(name)) return expected(cf, arg(cf, 1), "a cookie name, as RFC 6265 has it");
     if (!register_cookie(cf, name, conf.cookie->name)) return conf_error();
     for (ngx_str_t& token : Args{args_of(cf).first + 2, args_of(cf).last}) {
       std::string_view text = view(token);
@@ -290,7 +308,31 @@ char* set_cookie(ngx_conf_t* cf, ngx_command_t* command, void* data) noexcept {
   });
 }
 
+// private | tagged | off
+char* set_isolation(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
+  auto& conf = *static_cast<LocConf*>(data);
+  if (conf.isolation != NGX_CONF_UNSET_UINT) return const_cast<char*>("is duplicate");
+  std::string_view text = view(arg(cf, 1));
+  if (text != "private" && text != "tagged" && text != "off") {
+    return expected(cf, arg(cf, 1), "\"private\", \"tagged\" or \"off\"");
+  }
+  Isolation isolation = text == "private" ? Isolation::kPrivate : text == "tagged" ? Isolation::kTagged : Isolation::kOff;
+  conf.isolation = static_cast<ngx_uint_t>(isolation);
+  return NGX_CONF_OK;
+}
+
+// NUMBER
+char* set_cohort_max(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
+  auto& conf = *static_cast<LocConf*>(data);
+  if (conf.cohort_max != NGX_CONF_UNSET_UINT) return const_cast<char*>("is duplicate");
+  ngx_int_t number = ngx_atoi(arg(cf, 1).data, arg(cf, 1).len);
+  if (number < 1 || number > kMostCohorts) return expected(cf, arg(cf, 1), "a number from 1 to 100000");
+  conf.cohort_max = static_cast<ngx_uint_t>(number);
+  return NGX_CONF_OK;
+}
+
 char* set_content_handler(ngx_conf_t* cf, ngx_http_handler_pt handler) noexcept {
+  main_of(cf).content_handlers = true;
   auto* core = static_cast<ngx_http_core_loc_conf_t*>(ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
   core->handler = handler;
   return NGX_CONF_OK;
@@ -299,11 +341,6 @@ char* set_content_handler(ngx_conf_t* cf, ngx_http_handler_pt handler) noexcept 
 char* set_beacon(ngx_conf_t* cf, ngx_command_t*, void*) noexcept { return set_content_handler(cf, beacon_handler); }
 char* set_metrics(ngx_conf_t* cf, ngx_command_t*, void*) noexcept { return set_content_handler(cf, metrics_handler); }
 
-ngx_conf_enum_t kIsolations[] = {{ngx_string("private"), static_cast<ngx_uint_t>(Isolation::kPrivate)},
-                                 {ngx_string("tagged"), static_cast<ngx_uint_t>(Isolation::kTagged)},
-                                 {ngx_string("off"), static_cast<ngx_uint_t>(Isolation::kOff)},
-                                 {ngx_null_string, 0}};
-ngx_conf_num_bounds_t kCohortBounds = {ngx_conf_check_num_bounds, 1, 100000};
 ngx_str_t kDefaultTypes[] = {ngx_string("text/html"), ngx_null_string};
 
 constexpr ngx_uint_t kEverywhere = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
@@ -323,12 +360,10 @@ ngx_command_t kDirectives[] = {
      offsetof(LocConf, types_keys), &kDefaultTypes[0]},
     {ngx_string("experiment_exposure"), kEverywhere | NGX_HTTP_LIF_CONF | NGX_CONF_TAKE1, set_exposure,
      NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
-    {ngx_string("experiment_isolation"), kEverywhere | NGX_CONF_TAKE1, ngx_conf_set_enum_slot, NGX_HTTP_LOC_CONF_OFFSET,
-     offsetof(LocConf, isolation), kIsolations},
+    {ngx_string("experiment_isolation"), kEverywhere | NGX_CONF_TAKE1, set_isolation, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
     {ngx_string("experiment_cache"), kEverywhere | NGX_CONF_FLAG, ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET,
      offsetof(LocConf, cache), nullptr},
-    {ngx_string("experiment_cohort_max"), kEverywhere | NGX_CONF_TAKE1, ngx_conf_set_num_slot, NGX_HTTP_LOC_CONF_OFFSET,
-     offsetof(LocConf, cohort_max), &kCohortBounds},
+    {ngx_string("experiment_cohort_max"), kEverywhere | NGX_CONF_TAKE1, set_cohort_max, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
     {ngx_string("experiment_cookie"), kEverywhere | NGX_CONF_1MORE, set_cookie, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
     {ngx_string("experiment_reward"), kLocation | NGX_CONF_1MORE, set_reward, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
     {ngx_string("experiment_beacon"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, set_beacon, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},

@@ -1,14 +1,15 @@
 #include "ngx_module/zone.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 
 #include "ngx_module/worker.h"
 #include "shared/base64url.h"
+#include "shared/state_files.h"
 
 namespace experiment::ngx {
 namespace {
+
+constexpr std::size_t kMaxKeysBytes = 65536;
 
 std::uint32_t stripes_of(const MainConf& conf) noexcept {
   auto* core = reinterpret_cast<ngx_core_conf_t*>(ngx_get_conf(conf.cycle->conf_ctx, ngx_core_module));
@@ -96,13 +97,14 @@ shared::Zone zone_of(const MainConf& conf) noexcept {
 }
 
 std::optional<shared::KeyRing> read_keys(const std::string& path, std::string& error) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    error = std::string("cannot be read (") + std::strerror(errno) + "), expected a file with one key of 64 hex digits per line";
+  shared::FileText file = shared::read_file(path, kMaxKeysBytes);
+  if (!file.error.empty()) {
+    error = file.error + "; expected a file with one key of 64 hex digits per line";
     return std::nullopt;
   }
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  return shared::KeyRing::parse(text, error);
+  auto keys = shared::KeyRing::parse(file.text, error);
+  if (!keys) error = path + ": " + error;
+  return keys;
 }
 
 void make_state_directory(ngx_cycle_t* cycle, const MainConf& conf) noexcept {
