@@ -19,8 +19,9 @@ bool switched_on(ngx_http_request_t* r, const LocConf& conf) noexcept {
   return value.len != 0 && view(value) != "0" && view(value) != "off";
 }
 
-// Whatever its status: an arm that fails must not lose its exposures. A 304 to a navigation stands for its page.
+// Whatever its status: an arm that fails must not lose its exposures. A 304 to a navigation stands for its page; a 204 shows nothing.
 bool is_page(ngx_http_request_t* r, Pin& pin, LocConf& conf) noexcept {
+  if (r->headers_out.status == NGX_HTTP_NO_CONTENT) return false;
   if (r->headers_out.status == NGX_HTTP_NOT_MODIFIED) return is_navigation(r, pin);
   return ngx_http_test_content_type(r, &conf.types) != nullptr;
 }
