@@ -41,14 +41,17 @@ void drop(ngx_http_request_t* r, ngx_table_elt_t*& known) noexcept {
   }
 }
 
-// The header as the origin knows it; `sent` keeps what our own comparison needs. Returns false when nothing of it is left.
+// The header as the origin knows it; `sent` keeps what our own comparison needs. Returns false when nothing of it is left. Run again
+// after an internal redirect, since more may apply there.
 bool translate(ngx_http_request_t* r, ngx_table_elt_t* header, std::string_view token, ngx_str_t& sent) noexcept {
-  OriginTags tags = tags_without_token(r->pool, view(header->value), token);
+  OriginTags tags = tags_without_token(r->pool, view(sent.data != nullptr ? sent : header->value), token);
   if (tags.tags.empty()) return false;
   header->value = borrow(tags.tags);
   sent = borrow(tags.kept);
   return true;
 }
+
+bool is_tag(std::string_view condition) noexcept { return condition.size() > 1 && condition.back() == '"'; }
 
 // Conditional headers that were made for another cohort must not be answered for this one.
 void translate_conditions(ngx_http_request_t* r, Pin& pin) noexcept {
@@ -59,20 +62,21 @@ void translate_conditions(ngx_http_request_t* r, Pin& pin) noexcept {
   }
   if (loc_conf(r).isolation == static_cast<ngx_uint_t>(Isolation::kOff)) return;
   std::string_view token = cohort_token(r, &pin, CohortScope::kOutward);
-  bool marked = in.if_none_match != nullptr || in.if_range != nullptr;
-  bool todays = true;
-  if (in.if_none_match != nullptr && pin.if_none_match.data == nullptr &&
-      !translate(r, in.if_none_match, token, pin.if_none_match)) {
-    todays = false;
+  // A date says nothing about the cohort: outward answers of an experiment carry none, so it is from before.
+  bool dates = !anything_applied(&pin);
+  if (in.if_none_match != nullptr && !translate(r, in.if_none_match, token, pin.if_none_match)) {
+    dates = false;
     drop(r, in.if_none_match);
   }
-  if (in.if_range != nullptr && pin.if_range.data == nullptr && in.if_range->value.len > 1 &&
-      in.if_range->value.data[in.if_range->value.len - 1] == '"' && !translate(r, in.if_range, token, pin.if_range)) {
-    todays = false;
-    drop(r, in.if_range);
+  if (in.if_range != nullptr) {
+    bool tag = is_tag(view(in.if_range->value));
+    if (tag ? !translate(r, in.if_range, token, pin.if_range) : !dates) {
+      dates = false;
+      drop(r, in.if_range);
+      drop(r, in.range);  // without its condition it would complete what was made for another cohort
+    }
   }
-  // A date says nothing about the cohort: outward answers of an experiment carry none, so this one is from before.
-  if (!todays || (anything_applied(&pin) && !marked)) {
+  if (!dates) {
     drop(r, in.if_modified_since);
     drop(r, in.if_unmodified_since);
   }
