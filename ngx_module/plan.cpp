@@ -132,8 +132,7 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
     if (conf_.units[u]->name == experiment.unit || (experiment.unit.empty() && u == 0)) made->unit = static_cast<int>(u);
   }
   if (!experiment.not_in_build.empty()) {
-    made->off = Reason::kNotInBuild;
-    warnings_.push_back("experiment \"" + made->key + "\" is off: \"" + experiment.not_in_build + "\" is not in this build");
+    made->off = Reason::kNotInBuild;  // the leader said so when it read the document
   } else if (made->unit < 0) {
     made->off = Reason::kNoUnit;
     warnings_.push_back("experiment \"" + made->key + "\" is off on this edge: unit \"" + experiment.unit +

@@ -42,7 +42,7 @@ std::vector<Message> Conductor::step(const StepInput& input) {
   Answer answer = store_->exchange(wants);
   if (answer.counters_written) flushed_ms_ = input.now_ms;
   bool changed = adopt(answer, input.now_ms);
-  if (!document_accepted_ && seen_document_ != 0) load_last_good();
+  if (!document_accepted_) load_last_good();
   changed = apply_kill_file(input.now_ms) || changed;
   if (answer.runtime_unreadable && stored_runtime_ == 0) {
     // Kills may be in it: nothing is made up in its place. The kill file works, experiments wait for the operator.
@@ -125,7 +125,7 @@ void Conductor::adopt_document(const StoredDocument& stored, std::int64_t) {
   say(Severity::kNotice, versioned(stored.version) + " in use, " + std::to_string(document_.document.experiments.size()) + " experiments");
 }
 
-// At a start with a bad document: the one that was accepted last.
+// At a start with a bad or missing document: the one that was accepted last.
 void Conductor::load_last_good() {
   document_accepted_ = true;
   auto good = store_->last_good();
@@ -136,6 +136,7 @@ void Conductor::load_last_good() {
   document_ = std::move(*parsed);
   document_version_ = good->version;
   ++changes_;
+  for (const auto& warning : document_.warnings) say(Severity::kWarning, versioned(good->version) + " " + warning);
   say(Severity::kWarning, versioned(good->version) + " in use, the last good one, " +
                               std::to_string(document_.document.experiments.size()) + " experiments");
 }
