@@ -33,6 +33,7 @@ std::string_view body_of(ngx_http_request_t* r) noexcept {
   u_char* end = text;
   for (ngx_chain_t* link = r->request_body->bufs; link != nullptr; link = link->next) {
     off_t size = ngx_buf_size(link->buf);
+    if (size == 0) continue;  // nginx's mark of the end has neither memory nor file
     if (size > kMaxBody - (end - text)) return {};
     if (ngx_buf_in_memory(link->buf)) {
       end = ngx_cpymem(end, link->buf->pos, static_cast<std::size_t>(size));
