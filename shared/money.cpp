@@ -31,7 +31,7 @@ std::optional<std::uint64_t> parse_amount(std::string_view text, int scale) noex
   std::string_view mantissa = text.substr(0, mantissa_end);
   std::size_t point = mantissa.find('.');
   std::size_t whole = point == mantissa.npos ? mantissa.size() : point;
-  if (point != mantissa.npos && point + 1 == mantissa.size()) return std::nullopt;
+  if (point != mantissa.npos && (point + 1 == mantissa.size() || mantissa.find('.', point + 1) != mantissa.npos)) return std::nullopt;
 
   // Digits before position `keep` of the mantissa (the point left out) make the integer; the rest decides the rounding.
   std::int64_t keep = static_cast<std::int64_t>(whole) + exponent + scale;
