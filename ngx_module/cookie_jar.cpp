@@ -82,7 +82,7 @@ bool remember(Pin& pin, const PlanExperiment& experiment, const Decision& decisi
   place->baseline = decision.baseline;
   place->has_sum = experiment.has_total;
   place->epoch = decision.epoch->id;
-  place->first_exposure_10min = static_cast<std::uint32_t>(ngx_time() / 600) & 0xffffff;
+  place->first_exposure_10min = shared::ten_minutes(ngx_time());
   pin.cookie_changed = true;
   return true;
 }

@@ -65,6 +65,8 @@ void count(ngx_http_request_t* r, Pin& pin, const Decision& decision) noexcept {
   if (record != nullptr) {
     record->marks |= shared::kMarkExposed;
     pin.cookie_changed = true;
+    // The windows of its goals run from here: a prefetch may have pinned it long ago.
+    if (!seen) record->first_exposure_10min = shared::ten_minutes(ngx_time());
   }
   if (seen) return;
   if (auto* row = experiment.requests[static_cast<std::size_t>(decision.row())]) {

@@ -27,6 +27,11 @@ constexpr std::uint8_t mark_of_goal(int goal) noexcept {
   return static_cast<std::uint8_t>(2u << goal);
 }
 
+// A unix time as a record's first exposure.
+constexpr std::uint32_t ten_minutes(std::int64_t unix_s) noexcept {
+  return static_cast<std::uint32_t>(unix_s / 600) & 0xffffff;
+}
+
 struct CookieRecord {
   std::uint32_t experiment = 0;  // experiment_tag()
   std::uint8_t unit_tag = 0;     // unit_tag() of the unit that was assigned
