@@ -42,7 +42,9 @@ Observation observation_of(ngx_http_request_t* r) noexcept {
     if (state.peer == nullptr) continue;
     seen.upstream = true;
     if (state.response_time != static_cast<ngx_msec_t>(-1)) seen.upstream_ms += state.response_time;
-    seen.upstream_failed = seen.upstream_failed || state.status >= 500 || state.status == 0;
+    // No status: the peer said nothing, which is its fault unless the client left before.
+    bool silent = state.status == 0 && status != NGX_HTTP_CLIENT_CLOSED_REQUEST;
+    seen.upstream_failed = seen.upstream_failed || state.status >= 500 || silent;
   }
   return seen;
 }
