@@ -5,6 +5,7 @@
 #include "ngx_module/cookie_jar.h"
 #include "ngx_module/decide.h"
 #include "ngx_module/header_list.h"
+#include "ngx_module/visitor.h"
 #include "ngx_module/worker.h"
 #include "shared/filter_key.h"
 #include "shared/money.h"
@@ -83,7 +84,7 @@ void count_in(ngx_http_request_t* r, Pin& pin, const PlanExperiment& experiment,
               const Reward& reward) noexcept {
   if (experiment.block == nullptr || experiment.rule.desired == bandit::Desired::kDraft) return;
   UnitValue& unit = unit_of(r, pin, experiment.unit);
-  if (unit.state != UnitValue::kPresent || unit.minted) return bump(experiment.counters->rewards_unexposed);
+  if (unit.state != UnitValue::kPresent) return bump(experiment.counters->rewards_unexposed);
   Credit credit;
   if (auto* record = record_of(r, pin, experiment)) {
     if (!credit_by_cookie(experiment, goal, *record, credit)) return;
@@ -150,6 +151,8 @@ bool count_reward(ngx_http_request_t* r, Pin& pin, const Reward& reward) noexcep
 void count_location_rewards(ngx_http_request_t* r, Pin& pin) noexcept {
   const LocConf& conf = loc_conf(r);
   if (conf.rewards == nullptr || r->headers_out.status < 200 || r->headers_out.status >= 400) return;
+  // Nobody has reached what was only fetched ahead, asked about or crawled.
+  if (r->method == NGX_HTTP_HEAD || is_prefetch(r, pin) || is_bot(r, pin)) return;
   for (const RewardRule& rule : *conf.rewards) {
     // A stored answer carries the value and the id of the visitor it was made for.
     if (r->cached && (rule.value != nullptr || rule.id != nullptr)) {
