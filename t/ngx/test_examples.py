@@ -1,4 +1,4 @@
-"""conf-examples/ and the README's configuration, run as they stand but for ports and paths."""
+"""conf-examples/ and the README's configuration, run as they stand but for ports and paths; docs/nginx.md's names."""
 import json
 import re
 import subprocess
@@ -246,3 +246,34 @@ def test_the_configuration_in_the_readme(edges, backend):
     browser.go("/thanks")
     browser.go("/thanks")
     assert sum(rewards(edge, "checkout-button", "purchase").values()) == 1
+
+
+def names(path, pattern):
+    return set(re.findall(pattern, (ROOT / path).read_text(), re.M))
+
+
+def section(title):
+    text = (ROOT / "docs" / "nginx.md").read_text()
+    return re.search(rf"^## {title}$(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
+
+
+def test_the_reference_has_every_directive_variable_and_reason():
+    directives = names("ngx_module/directives.cpp", r'^ +\{ngx_string\("(experiment\w*)"\)')
+    assert len(directives) == 14 and names("docs/nginx.md", r"^### (\w+)$") == directives
+    registered = names("ngx_module/variables.cpp", r'\{ngx_string\("(\w+)"\)')
+    variables = {name + "KEY" if name.endswith("_") else name for name in registered}
+    told = re.findall(r"^\| `\$(\w+)`", section("Embedded variables"), re.M)
+    assert len(variables) == 8 and set(told) == variables
+    tokens = re.search(r"kReasonTokens\{(.*?)\}", (ROOT / "bandit" / "assignment.cpp").read_text(), re.S)[1]
+    rows = re.findall(r"^\|([^|]*)\|", section("Reasons"), re.M)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(re.findall(r'"(\w+)"', tokens))
+
+
+def test_the_reference_has_every_metric(edges, backend):
+    backend.reset()
+    edge = example(edges, "minimal-split", backend)
+    served = set(re.findall(r"^# TYPE nginx_experiment_(\w+)", get(edge.port2, "/metrics").text, re.M))
+    rows = " ".join(re.findall(r"^\|([^|]*)\|", section("Metrics"), re.M))
+    by_experiment = re.search(r"^By `experiment`:(.*?)\n\n", section("Metrics"), re.M | re.S)[1]
+    told = set(re.findall(r"`(\w+)(?:\{\w+\})?`", rows + by_experiment))
+    assert told - {"late", "duplicate", "unexposed", "refused"} == served
