@@ -153,9 +153,11 @@ class Reconciler {
       auto quotas = bandit::quotas_of(weights);
       if (quotas && (arms_differ || *quotas != last.quotas)) return "weights changed";
     } else {
-      // A variant that came or went resets the shares to the declared ones; otherwise what was learned stays.
+      // A variant that came or went resets the shares to the declared ones; otherwise what was learned stays. Without a floor a share of
+      // nothing is something learned, too.
       for (std::size_t a = 0; a < weights.size(); ++a) {
-        if ((weights[a] > 0) != (current[a] > 0) && !killed(state, a)) return "variants with weight changed";
+        bool learned = weights[a] > 0 && a < last.quotas.size() && experiment.policy.floor * bandit::kSlots < 1;
+        if ((weights[a] > 0) != (current[a] > 0) && !learned && !killed(state, a)) return "variants with weight changed";
       }
     }
     if (last.goals == static_cast<int>(state.goals.size())) return {};
