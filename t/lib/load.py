@@ -1,6 +1,7 @@
-"""Many visitors on few connections: raw HTTP/1.1, kept alive and pipelined, several thousand requests a second from one core.
+"""Many visitors on few connections: raw HTTP/1.1, kept alive and pipelined, thousands of requests a second.
 
-A connection carries visitor after visitor, as one from a proxy does. The server must keep connections: `keepalive_requests 10000000;`.
+A connection carries visitor after visitor, as one from a proxy does. The server must not close it:
+`keepalive_requests 10000000;`.
 """
 import socket
 
@@ -16,8 +17,9 @@ KINDS = {"go": head_lines(NAVIGATION), "fetch": head_lines(SCRIPT), "bare": ""}
 
 def request(path="/", cookies=None, headers=None, kind="go", method="GET", host="shop.test"):
     """The bytes of a request: "go" opens a page, "fetch" is a script's, "bare" says nothing of itself."""
-    cookie = "Cookie: " + "; ".join(f"{k}={v}" for k, v in cookies.items()) + "\r\n" if cookies else ""
-    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{KINDS[kind]}{cookie}{head_lines(headers or {})}\r\n".encode()
+    cookie = "; ".join(f"{k}={v}" for k, v in cookies.items()) if cookies else ""
+    lines = KINDS[kind] + head_lines({"Cookie": cookie} if cookie else {}) + head_lines(headers or {})
+    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n".encode()
 
 
 class Connection:
@@ -72,7 +74,7 @@ class Connection:
 
 
 class Load:
-    """exchange() keeps all connections busy at once, so requests next to each other are in the server at the same time."""
+    """exchange() keeps all connections busy, so neighbours are in the server at the same time."""
 
     def __init__(self, port, connections=16):
         self.connections = [Connection(port) for _ in range(connections)]

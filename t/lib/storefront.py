@@ -5,6 +5,7 @@ import re
 from lib.client import assignments
 
 KEYS = ("button", "hero", "shared")
+DATE = "Mon, 02 Nov 2026 10:00:00 GMT"  # of every page: variants share it, as files and templates do
 EDGE = "@@banner@@"  # filled in by the edge
 
 
@@ -28,12 +29,18 @@ class Storefront:
         shown = rendered(assignments(headers.get("Experiment-Assignments")))
         body = f"page={path} version={self.version} {shown} banner={EDGE}"
         etag = '"%s"' % hashlib.md5(body.encode()).hexdigest()[:12]
-        common = [("ETag", etag), ("Last-Modified", "Mon, 02 Nov 2026 10:00:00 GMT"), *self.headers]
-        if headers.get("If-None-Match") == etag:
+        common = [("ETag", etag), ("Last-Modified", DATE), ("Accept-Ranges", "bytes"), *self.headers]
+        asked = headers.get("If-None-Match", "")
+        if asked == "*" or etag in asked or (not asked and headers.get("If-Modified-Since") == DATE):
             self.not_modified += 1
             return 304, common, b""
         self.pages += 1
-        return 200, [("Content-Type", "text/html"), *common], body.encode()
+        common.append(("Content-Type", "text/html"))
+        if headers.get("Range") and headers.get("If-Range", etag) in (etag, DATE):
+            begin = int(headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            common.append(("Content-Range", f"bytes {begin}-{len(body) - 1}/{len(body)}"))
+            return 206, common, body[begin:].encode()
+        return 200, common, body.encode()
 
 
 PAGE = re.compile(r"page=(?P<path>\S+) version=(?P<version>\d+) (?P<shown>.*) banner=(?P<banner>\S*)$")
