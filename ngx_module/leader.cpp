@@ -176,6 +176,7 @@ void Leader::finish(std::vector<shared::Message> messages) {
     sync_->tidy(*mind_, unix_ms(), is_alive);
   }
   for (const auto& line : full) ngx_log_error(NGX_LOG_ERR, log_, 0, "experiment: %s", line.c_str());
+  if (leaving_) step_down();
 }
 
 void Leader::report(const std::vector<shared::Message>& messages) noexcept {
@@ -185,6 +186,14 @@ void Leader::report(const std::vector<shared::Message>& messages) noexcept {
                                                                         : NGX_LOG_ERR;
     ngx_log_error(level, log_, 0, "experiment: %s", message.text.c_str());
   }
+}
+
+void Leader::step_down() {
+  leaving_ = true;
+  if (busy_) return;  // when the step is done
+  mind_.reset();
+  sync_.reset();
+  release_lease();
 }
 
 void Leader::end() {

@@ -25,6 +25,8 @@ class Leader {
   void start();
   // Called by the worker's timer: renews or takes the lease, begins a step when none is under way.
   void tick();
+  // The worker drains its last requests, for as long as these take: somebody else leads from now on.
+  void step_down();
   // At the end of the worker: the zone's totals to the store, inline; the lease goes to the next.
   void end();
 
@@ -49,6 +51,7 @@ class Leader {
   ngx_msec_t collected_ms_ = 0;
   ngx_msec_t flushed_ms_ = 0;
   bool busy_ = false;                          // a step is in the thread pool
+  bool leaving_ = false;
 #if (NGX_THREADS)
   ngx_thread_task_t* task_ = nullptr;
 #else

@@ -68,12 +68,13 @@ class Worker {
  private:
   static void on_timer(ngx_event_t* event) noexcept {
     auto* worker = static_cast<Worker*>(event->data);
+    if (ngx_exiting || ngx_terminate || ngx_quit) return worker->leader_.step_down();
     try {
       worker->tick();
     } catch (...) {
       ngx_log_error(NGX_LOG_ERR, worker->log_, 0, "experiment: out of memory, the plan in use stays");
     }
-    if (!ngx_exiting && !ngx_terminate && !ngx_quit) ngx_add_timer(event, worker->builder_ != nullptr ? 1 : kTickMs);
+    ngx_add_timer(event, worker->builder_ != nullptr ? 1 : kTickMs);
   }
 
   void tick() {
