@@ -1,4 +1,4 @@
-"""conf-examples/ and the README's configuration, run as they stand but for ports and paths; docs/nginx.md's names."""
+"""conf-examples/ and the README's nginx.conf, but for ports and paths as they stand; names in docs/nginx.md."""
 import json
 import re
 import subprocess
