@@ -27,8 +27,7 @@ Parts parts_of(ngx_http_request_t* r, const Pin* pin, CohortScope scope) noexcep
     const PlanExperiment& experiment = experiment_of(*pin, decision);
     if (!takes_part(experiment, decision, scope)) continue;
     parts.items[parts.count++] = {experiment.key, experiment.variants[decision.arm], experiment.revision,
-                                  decision.epoch == nullptr ? 0 : decision.epoch->id,
-                                  bandit::reason_token(decision.reason)};
+                                  decision.epoch, bandit::reason_token(decision.reason)};
   }
   return parts;
 }

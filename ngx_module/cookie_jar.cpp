@@ -81,7 +81,7 @@ bool remember(Pin& pin, const PlanExperiment& experiment, const Decision& decisi
   place->arm = decision.arm;
   place->baseline = decision.baseline;
   place->has_sum = experiment.has_total;
-  place->epoch = decision.epoch->id;
+  place->epoch = decision.epoch;
   place->first_exposure_10min = shared::ten_minutes(ngx_time());
   pin.cookie_changed = true;
   return true;

@@ -28,7 +28,13 @@ void enrol(Decision& decision, const PlanExperiment& experiment, Reason reason, 
   bool dropped = arm >= static_cast<int>(experiment.variants.size()) || experiment.variants[static_cast<std::size_t>(arm)].empty();
   bool killed = (experiment.block->mask.load(std::memory_order_relaxed) >> arm & 1) != 0;
   decision.reason = dropped ? Reason::kVariantGone : killed ? Reason::kKilled : reason;
-  if (!decision.enrolled()) decision.epoch = nullptr;
+}
+
+// Requires: `epoch` was just found. It is not kept: its block may be gone before a slow answer comes.
+void count_in(Decision& decision, const shared::EpochBlock* epoch, std::uint64_t id) noexcept {
+  if (epoch == nullptr || !decision.enrolled()) return;
+  decision.epoch = id;
+  decision.slots = decision.baseline ? bandit::kSlots : epoch->quotas[decision.arm];
 }
 
 // By the slot table, or in the baseline.
@@ -38,13 +44,13 @@ void draw_arm(Decision& decision, const PlanExperiment& experiment, std::uint64_
     decision.reason = Reason::kZoneFull;
     return;
   }
-  decision.epoch = pick.epoch;
   decision.baseline = bandit::in_baseline(experiment.rule, hash);
   if (decision.baseline) {
     enrol(decision, experiment, Reason::kBaseline, experiment.rule.control_arm);
   } else {
     enrol(decision, experiment, Reason::kSplit, pick.arm);
   }
+  count_in(decision, pick.epoch, pick.epoch->id);
 }
 
 // Units with a cookie: what it says, or a fresh enrolment that it will remember.
@@ -52,9 +58,9 @@ void decide_with_memory(ngx_http_request_t* r, Pin& pin, Decision& decision, con
                         const UnitValue& unit, Reason gate) noexcept {
   ensure_cookie(r, pin);
   if (const auto* record = pin.records.find(experiment.tag, shared::unit_tag(unit.hash))) {
-    decision.epoch = worker_zone().find_epoch(*experiment.block, record->epoch);
     decision.baseline = record->baseline;
     enrol(decision, experiment, record->baseline ? Reason::kBaseline : Reason::kSticky, record->arm);
+    count_in(decision, worker_zone().find_epoch(*experiment.block, record->epoch), record->epoch);
   } else if (gate == Reason::kFrozen) {
     decision.reason = Reason::kFrozen;
   } else if (pin.headers_out || !is_navigation(r, pin)) {
@@ -63,7 +69,7 @@ void decide_with_memory(ngx_http_request_t* r, Pin& pin, Decision& decision, con
     draw_arm(decision, experiment, unit.hash);
     if (!decision.enrolled() || remember(pin, experiment, decision, unit)) return;
     decision.reason = Reason::kCookieFull;
-    decision.epoch = nullptr;
+    decision.epoch = 0;
   }
 }
 
@@ -125,7 +131,8 @@ Pin* ensure_decisions(ngx_http_request_t* r) noexcept {
   Pin* pin = ensure_pin(r);
   if (pin == nullptr || r != r->main) return pin;
   const Placement* placement = loc_conf(r).placement;
-  if (placement == nullptr) return pin;
+  if (placement == nullptr || placement == pin->decided) return pin;
+  pin->decided = placement;
   const auto& placed = pin->plan->placements[placement->number];
   for (std::uint16_t index : placed) {
     if (pin->count != 0 && pin->find(index) != nullptr) continue;

@@ -55,7 +55,7 @@ bool served_it(std::string_view served, std::string_view key, std::string_view v
 
 void count(ngx_http_request_t* r, Pin& pin, const Decision& decision) noexcept {
   const PlanExperiment& experiment = experiment_of(pin, decision);
-  const shared::EpochBlock* epoch = decision.epoch;
+  shared::EpochBlock* epoch = worker_zone().find_epoch(*experiment.block, decision.epoch);
   if (epoch == nullptr || epoch->state.load(std::memory_order_acquire) != shared::EpochBlock::kOpen) return;
   if (decision.arm >= epoch->arms) return;
   const UnitValue& unit = unit_of(r, pin, experiment.unit);
@@ -72,7 +72,7 @@ void count(ngx_http_request_t* r, Pin& pin, const Decision& decision) noexcept {
   if (auto* row = experiment.requests[static_cast<std::size_t>(decision.row())]) {
     row->exposures.fetch_add(1, std::memory_order_relaxed);
   }
-  decision.epoch->counters[decision.row() * epoch->columns].fetch_add(1, std::memory_order_relaxed);
+  epoch->counters[decision.row() * epoch->columns].fetch_add(1, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -83,7 +83,7 @@ void count_exposures(ngx_http_request_t* r, Pin& pin) noexcept {
   LocConf& conf = loc_conf(r);
   bool page = false, asked = false;
   for (const Decision& decision : pin.all()) {
-    if (!decision.enrolled() || decision.epoch == nullptr) continue;
+    if (!decision.enrolled() || decision.epoch == 0) continue;
     if (!asked) {
       page = is_page(r, pin, conf) && !is_prefetch(r, pin) && switched_on(r, conf);
       asked = true;

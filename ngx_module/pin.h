@@ -30,7 +30,8 @@ struct Decision {
   std::uint8_t arm = 0;
   bool baseline = false;
   bool applied = false;
-  shared::EpochBlock* epoch = nullptr;  // that its exposure counts in; nullptr: not counted
+  std::uint64_t epoch = 0;         // id of the one that its exposure counts in; 0: not counted. A slow answer may outlive the epoch's block
+  std::uint16_t slots = 0;         // of its arm in that epoch: its propensity
   bool enrolled() const noexcept { return bandit::is_enrolled(reason); }
   int row() const noexcept { return baseline ? 0 : 1 + arm; }
 };
@@ -42,6 +43,7 @@ struct Pin {
   UnitValue* units = nullptr;       // by MainConf::units
   Decision* decisions = nullptr;
   std::uint16_t count = 0, capacity = 0;
+  const Placement* decided = nullptr;  // the location's list that was gone through last: not again for every variable
   bool cookie_read = false;
   bool cookie_changed = false;
   bool headers_out = false;         // our filter has run: too late to set a cookie

@@ -52,18 +52,18 @@ ngx_int_t get_reason(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::u
 
 ngx_int_t get_epoch(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
   const Decision* decision = decision_at(r, data, kEpoch);
-  if (decision == nullptr || !decision->enrolled() || decision->epoch == nullptr) return set(v, {});
+  if (decision == nullptr || !decision->enrolled() || decision->epoch == 0) return set(v, {});
   auto* text = static_cast<u_char*>(ngx_pnalloc(r->pool, NGX_INT64_LEN));
   if (text == nullptr) return NGX_ERROR;
-  u_char* end = ngx_sprintf(text, "%uL", decision->epoch->id);
+  u_char* end = ngx_sprintf(text, "%uL", decision->epoch);
   return set(v, {reinterpret_cast<char*>(text), static_cast<std::size_t>(end - text)});
 }
 
 // The probability with which this unit got this arm in its epoch, in ten-thousandths exactly: "0.3334".
 ngx_int_t get_propensity(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
   const Decision* decision = decision_at(r, data, kPropensity);
-  if (decision == nullptr || !decision->enrolled() || decision->epoch == nullptr) return set(v, {});
-  unsigned slots = decision->baseline ? bandit::kSlots : decision->epoch->quotas[decision->arm];
+  if (decision == nullptr || !decision->enrolled() || decision->epoch == 0) return set(v, {});
+  unsigned slots = decision->slots;
   auto* text = static_cast<u_char*>(ngx_pnalloc(r->pool, 16));
   if (text == nullptr) return NGX_ERROR;
   u_char* end = ngx_sprintf(text, "%ui.%04ui", static_cast<ngx_uint_t>(slots / bandit::kSlots),
