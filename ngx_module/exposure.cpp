@@ -19,7 +19,8 @@ bool switched_on(ngx_http_request_t* r, const LocConf& conf) noexcept {
   return value.len != 0 && view(value) != "0" && view(value) != "off";
 }
 
-// Whatever its status: an arm that fails must not lose its exposures. A 304 to a navigation stands for its page; a 204 shows nothing.
+// Whatever its status: an arm that fails must not lose its exposures. A 304 to a navigation stands for its page; a 204
+// shows nothing.
 bool is_page(ngx_http_request_t* r, Pin& pin, LocConf& conf) noexcept {
   if (r->headers_out.status == NGX_HTTP_NO_CONTENT) return false;
   if (r->headers_out.status == NGX_HTTP_NOT_MODIFIED) return is_navigation(r, pin);
@@ -61,7 +62,8 @@ void count(ngx_http_request_t* r, Pin& pin, const Decision& decision) noexcept {
   const UnitValue& unit = unit_of(r, pin, experiment.unit);
   shared::CookieRecord* record = record_of(r, pin, experiment);
   if (record != nullptr && (record->marks & shared::kMarkExposed) != 0) return;
-  bool seen = worker_zone().filter().test_and_set(shared::unit_event_key(experiment.identity, unit.hash, -1));
+  std::uint64_t identity = unit.memory ? experiment.identity : shared::epoch_identity(experiment.identity, epoch->id);
+  bool seen = worker_zone().filter().test_and_set(shared::unit_event_key(identity, unit.hash, -1));
   if (record != nullptr) {
     record->marks |= shared::kMarkExposed;
     pin.cookie_changed = true;

@@ -7,7 +7,9 @@ namespace {
 
 using shared::Counter;
 
-void bump(Counter& counter, std::uint64_t by = 1) noexcept { counter.fetch_add(by, std::memory_order_relaxed); }
+void bump(Counter& counter, std::uint64_t by = 1) noexcept {
+  counter.fetch_add(by, std::memory_order_relaxed);
+}
 
 void observe(shared::Latency& latency, std::uint64_t ms) noexcept {
   std::size_t bucket = 0;
@@ -33,7 +35,8 @@ Observation observation_of(ngx_http_request_t* r) noexcept {
   seen.status_class = status >= 100 && status < 600 ? status / 100 - 1 : 4;
   seen.bytes = static_cast<std::uint64_t>(r->connection->sent);
   ngx_time_t* now = ngx_timeofday();
-  auto ms = static_cast<ngx_msec_int_t>((now->sec - r->start_sec) * 1000 + static_cast<ngx_msec_int_t>(now->msec - r->start_msec));
+  auto ms = static_cast<ngx_msec_int_t>((now->sec - r->start_sec) * 1000 +
+                                        static_cast<ngx_msec_int_t>(now->msec - r->start_msec));
   seen.request_ms = static_cast<std::uint64_t>(ms < 0 ? 0 : ms);
 #if (NGX_HTTP_CACHE)
   if (r->upstream != nullptr) seen.cache = r->upstream->cache_status;

@@ -19,13 +19,16 @@ using bandit::Reason;
 using bandit::ValuePer;
 using shared::Counter;
 
-void bump(Counter& counter) noexcept { counter.fetch_add(1, std::memory_order_relaxed); }
+void bump(Counter& counter) noexcept {
+  counter.fetch_add(1, std::memory_order_relaxed);
+}
 
 // Where a unit's reward of one experiment goes: epoch and row of its exposure, and its cookie's record if it has one.
 struct Credit {
   shared::EpochBlock* epoch = nullptr;
   int row = 0;
   shared::CookieRecord* record = nullptr;
+  std::uint64_t identity = 0;  // of its events in the rotating filter
 };
 
 // Whether the arm takes no part any more: killed units are not enrolled and not counted.
@@ -45,8 +48,11 @@ bool credit_by_cookie(const PlanExperiment& experiment, const PlanGoal& goal, sh
   credit.epoch = worker_zone().find_epoch(*experiment.block, record.epoch);
   credit.row = record.baseline ? 0 : 1 + record.arm;
   credit.record = &record;
-  bool open = credit.epoch != nullptr && credit.epoch->state.load(std::memory_order_acquire) == shared::EpochBlock::kOpen;
-  // The cookie keeps the exposure's time in steps of ten minutes, rounded down: within the window means within its last step.
+  credit.identity = experiment.identity;
+  bool open =
+      credit.epoch != nullptr && credit.epoch->state.load(std::memory_order_acquire) == shared::EpochBlock::kOpen;
+  // The cookie keeps the exposure's time in steps of ten minutes, rounded down: within the window means within its last
+  // step.
   if (!open || age_s > static_cast<std::int64_t>(goal.window_s) + 600 || credit.row > credit.epoch->arms) {
     bump(experiment.counters->rewards_late);
     return false;
@@ -54,11 +60,16 @@ bool credit_by_cookie(const PlanExperiment& experiment, const PlanGoal& goal, sh
   return true;
 }
 
-// Units without memory in a fixed experiment: the assignment is derived again, and the filter knows whether it was exposed.
+// Units without memory in a fixed experiment: the assignment is derived again, and the filter knows whether this epoch
+// counted it.
 bool credit_by_hash(const PlanExperiment& experiment, const UnitValue& unit, Credit& credit) noexcept {
   shared::Zone::Pick pick{};
-  bool exposed = !experiment.adaptive && worker_zone().filter().test(shared::unit_event_key(experiment.identity, unit.hash, -1)) &&
-                 worker_zone().pick(*experiment.block, bandit::arm_slot(experiment.rule, unit.hash), pick);
+  bool exposed =
+      !experiment.adaptive && worker_zone().pick(*experiment.block, bandit::arm_slot(experiment.rule, unit.hash), pick);
+  if (exposed) {
+    credit.identity = shared::epoch_identity(experiment.identity, pick.epoch->id);
+    exposed = worker_zone().filter().test(shared::unit_event_key(credit.identity, unit.hash, -1));
+  }
   bool baseline = exposed && bandit::in_baseline(experiment.rule, unit.hash);
   if (!exposed || is_masked(experiment, baseline ? experiment.rule.control_arm : pick.arm)) {
     bump(experiment.counters->rewards_unexposed);
@@ -94,7 +105,8 @@ void count_in(ngx_http_request_t* r, Pin& pin, const PlanExperiment& experiment,
     return;
   }
   bool total = goal.kind == GoalKind::kValue && goal.per == ValuePer::kTotal;
-  if (total && (credit.record == nullptr || !credit.record->has_sum)) return bump(experiment.counters->rewards_unexposed);
+  if (total && (credit.record == nullptr || !credit.record->has_sum))
+    return bump(experiment.counters->rewards_unexposed);
   if (goal.number >= credit.epoch->goals) return bump(experiment.counters->rewards_late);  // younger than the epoch
   std::uint64_t amount = 0;
   if (goal.kind == GoalKind::kValue) {
@@ -110,7 +122,7 @@ void count_in(ngx_http_request_t* r, Pin& pin, const PlanExperiment& experiment,
   if (!reward.id.empty() && filter.test_and_set(shared::reward_id_key(experiment.identity, goal.number, reward.id))) {
     return bump(experiment.counters->rewards_duplicate);
   }
-  bool first = !filter.test_and_set(shared::unit_event_key(experiment.identity, unit.hash, goal.number)) && !marked;
+  bool first = !filter.test_and_set(shared::unit_event_key(credit.identity, unit.hash, goal.number)) && !marked;
   if (!total && !first) return bump(experiment.counters->rewards_duplicate);
 
   Counter* cell = &credit.epoch->counters[credit.row * credit.epoch->columns + goal.column];

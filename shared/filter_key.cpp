@@ -9,6 +9,10 @@ std::uint64_t experiment_identity(std::string_view key, std::uint32_t generation
   return XXH3_64bits_withSeed(key.data(), key.size(), 0x100000000ULL + generation);
 }
 
+std::uint64_t epoch_identity(std::uint64_t identity, std::uint64_t epoch) noexcept {
+  return XXH3_64bits_withSeed(&epoch, sizeof(epoch), identity);
+}
+
 std::uint64_t unit_event_key(std::uint64_t identity, std::uint64_t unit_hash, int goal) noexcept {
   return XXH3_64bits_withSeed(&unit_hash, sizeof(unit_hash), identity + static_cast<std::uint64_t>(goal + 1));
 }

@@ -5,7 +5,9 @@ namespace {
 
 constexpr std::uint64_t kMost = (std::uint64_t{1} << 53) - 1;
 
-bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+bool is_digit(char c) noexcept {
+  return c >= '0' && c <= '9';
+}
 
 // The exponent behind e or E; false when it is none. Saturates far beyond any amount.
 bool read_exponent(std::string_view text, int& out) noexcept {
@@ -31,13 +33,15 @@ std::optional<std::uint64_t> parse_amount(std::string_view text, int scale) noex
   std::string_view mantissa = text.substr(0, mantissa_end);
   std::size_t point = mantissa.find('.');
   std::size_t whole = point == mantissa.npos ? mantissa.size() : point;
-  if (point != mantissa.npos && (point + 1 == mantissa.size() || mantissa.find('.', point + 1) != mantissa.npos)) return std::nullopt;
+  if (point != mantissa.npos && (point + 1 == mantissa.size() || mantissa.find('.', point + 1) != mantissa.npos))
+    return std::nullopt;
 
   // Digits before position `keep` of the mantissa (the point left out) make the integer; the rest decides the rounding.
   std::int64_t keep = static_cast<std::int64_t>(whole) + exponent + scale;
   std::uint64_t amount = 0;
   std::int64_t position = 0;
-  int half = -1;             // -1: below half so far undecided, then comparison of the rest with one half: 0 below, 1 equal, 2 above
+  int half =
+      -1;  // -1: below half so far undecided, then comparison of the rest with one half: 0 below, 1 equal, 2 above
   bool huge = false;
   for (char c : mantissa) {
     if (c == '.') continue;
