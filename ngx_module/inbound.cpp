@@ -41,21 +41,25 @@ void drop(ngx_http_request_t* r, ngx_table_elt_t*& known) noexcept {
   }
 }
 
-// The header as the origin knows it; `sent` keeps what our own comparison needs. Returns false when nothing of it is left. Run again
-// after an internal redirect, since more may apply there.
-bool translate(ngx_http_request_t* r, ngx_table_elt_t* header, std::string_view token, ngx_str_t& sent) noexcept {
-  OriginTags tags = tags_without_token(r->pool, view(sent.data != nullptr ? sent : header->value), token);
+// The header as the origin knows it; the condition keeps what our own comparison needs. Returns false when nothing of it is left.
+bool translate(ngx_http_request_t* r, ngx_table_elt_t* header, std::string_view token, Condition& condition) noexcept {
+  if (condition.asked.data == nullptr) condition.asked = header->value;
+  OriginTags tags = tags_without_token(r->pool, view(condition.asked), token);
   if (tags.tags.empty()) return false;
   header->value = borrow(tags.tags);
-  sent = borrow(tags.kept);
+  condition.kept = borrow(tags.kept);
   return true;
 }
 
 bool is_tag(std::string_view condition) noexcept { return condition.size() > 1 && condition.back() == '"'; }
 
-// Conditional headers that were made for another cohort must not be answered for this one.
+// Conditional headers that were made for another cohort must not be answered for this one. Runs again behind an internal redirect,
+// where more may apply.
 void translate_conditions(ngx_http_request_t* r, Pin& pin) noexcept {
   auto& in = r->headers_in;
+  if (in.if_none_match == nullptr && pin.if_none_match.asked.data != nullptr) {
+    in.if_none_match = push_inbound(r, "If-None-Match", "if-none-match", view(pin.if_none_match.asked));
+  }
   if (in.if_none_match == nullptr && in.if_range == nullptr && in.if_modified_since == nullptr &&
       in.if_unmodified_since == nullptr) {
     return;

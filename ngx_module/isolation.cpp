@@ -131,10 +131,9 @@ void isolate_validators(ngx_http_request_t* r, Pin& pin) noexcept {
   hide(r->headers_out.last_modified);
   r->headers_out.last_modified = nullptr;
   // What the client sent is compared with what it is sent, tokens and all.
-  if (pin.if_none_match.data != nullptr && r->headers_in.if_none_match != nullptr) {
-    r->headers_in.if_none_match->value = pin.if_none_match;
-  }
-  if (pin.if_range.data != nullptr && r->headers_in.if_range != nullptr) r->headers_in.if_range->value = pin.if_range;
+  auto& in = r->headers_in;
+  if (in.if_none_match != nullptr && pin.if_none_match.kept.data != nullptr) in.if_none_match->value = pin.if_none_match.kept;
+  if (in.if_range != nullptr && pin.if_range.kept.data != nullptr) in.if_range->value = pin.if_range.kept;
 }
 
 void isolate_outward(ngx_http_request_t* r, Pin& pin) noexcept {

@@ -36,6 +36,12 @@ struct Decision {
   int row() const noexcept { return baseline ? 0 : 1 + arm; }
 };
 
+// A conditional header of the client.
+struct Condition {
+  ngx_str_t asked = {};  // as it came; no data: none seen yet
+  ngx_str_t kept = {};   // its tags that were made for this cohort, to be compared with what we send
+};
+
 enum class Answer : std::uint8_t { kUnread, kNo, kYes };
 
 struct Pin {
@@ -52,8 +58,7 @@ struct Pin {
   Answer bot = Answer::kUnread, navigation = Answer::kUnread, prefetch = Answer::kUnread, https = Answer::kUnread;
   ngx_table_elt_t* assignments = nullptr;  // our elements of the inbound header list
   ngx_table_elt_t* cohort = nullptr;
-  ngx_str_t if_none_match = {};     // as the client sent it, to be compared with what we send
-  ngx_str_t if_range = {};
+  Condition if_none_match, if_range;
   shared::CookieRecords records;
 
   Decision* find(int experiment) noexcept {
