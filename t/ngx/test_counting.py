@@ -1,8 +1,10 @@
 """Exposures: once per unit, of pages that a person was served, in the row of what was shown. Truth is counted by the test."""
 import collections
 import json
+import pathlib
 import random
 import re
+import sys
 import threading
 from urllib.parse import parse_qsl, urlsplit
 
@@ -10,6 +12,9 @@ import pytest
 from lib.client import NAVIGATION, SCRIPT, Browser, get
 from lib.edge import document, experiment
 from lib.store import counts, totals
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "assignment"))
+import assignment_reference as reference  # noqa: E402
 
 CONF = """
     experiment_cohort_max 1000;
@@ -21,7 +26,7 @@ CONF = """
         location /off/ { experiment all; experiment_exposure off; proxy_pass http://{backend}; }
         location /asked/ { experiment all; experiment_exposure $arg_count; proxy_pass http://{backend}; }
         location /gone/ { experiment all; return 410 "gone"; }
-        location = /reason { experiment all; return 200 "$experiment_reason_button"; }
+        location = /reason { experiment all; experiment_exposure off; return 200 "$experiment_reason_button"; }
         location = /metrics { experiment_metrics; }
     }
 """
@@ -333,3 +338,134 @@ def test_a_unit_cookie_that_is_none(edge, unit):
     visitor.go("/")
     assert len(visitor.cookies["uid"]) == 22
     assert exposures(edge) == 1
+
+
+GATED = ["draft-one", "off-one", "stopped-one", "frozen-one", "ramped", "sliced-a", "sliced-b", "done", "weighted"]
+GATES = """
+    experiment_cohort_max 100000;
+    server {
+        listen 127.0.0.1:{port};
+        location = / { experiment all; return 200 "%s"; }
+        location = /page { experiment all; proxy_pass http://{backend}; }
+        location = /metrics { experiment_metrics; }
+    }
+""" % " ".join(f"{key}=$variant_{name}/$experiment_reason_{name}/$experiment_propensity_{name}"
+               for key in GATED for name in [key.replace("-", "_")])
+
+
+def gated(traffic=0.3, **changes):
+    def made(key, **fields):
+        return experiment(key, ("control", "green"), unit="account", **{**fields, **changes.get(key.replace("-", "_"), {})})
+    return document(
+        made("draft-one", desired="draft"), made("off-one", targeting={"all": [{"device": "mobile"}]}),
+        made("stopped-one", desired="stopped"), made("frozen-one", desired="frozen"), made("ramped", traffic=traffic, salt="ramp"),
+        made("sliced-a", layer="checkout", slice=[0, 0.25]), made("sliced-b", layer="checkout", slice=[0.25, 0.7]),
+        made("done", desired="concluded", winner="green", holdback=0.2),
+        experiment("weighted", ({"key": "control", "weight": 1}, {"key": "green", "weight": 3}, {"key": "none-yet", "weight": 0}),
+                   unit="account"),
+        holdout=0.1, layers=[{"key": "checkout", "salt": "another", "holdout": 0.15}])
+
+
+def draw(salt, purpose, unit):
+    return reference.draw(reference.seed_of(salt, purpose), reference.unit_hash(unit))
+
+
+def expected(key, unit, traffic=0.3):
+    """variant/reason/propensity by the specification alone."""
+    fixed = {"draft-one": "draft", "off-one": "not_in_build", "stopped-one": "stopped"}
+    if key in fixed:
+        return f"/{fixed[key]}/"
+    if key == "done":
+        return "/holdback/" if reference.below(draw(key, "holdback", unit), 0.2) else "green/concluded/"
+    if reference.below(draw("", "holdout", unit), 0.1):
+        return "/holdout/"
+    if key.startswith("sliced"):
+        if reference.below(draw("another", "holdout", unit), 0.15):
+            return "/holdout/"
+        begin, end = (0, 2500) if key == "sliced-a" else (2500, 7000)
+        if not begin <= reference.slot(draw("another", "layer", unit)) < end:
+            return "/layer/"
+    if key == "frozen-one":
+        return "/frozen/"
+    salt = "ramp" if key == "ramped" else key
+    if key == "ramped" and not reference.below(draw(salt, "traffic", unit), traffic):
+        return "/traffic/"
+    weights = (1, 3, 0) if key == "weighted" else (1, 1)
+    quotas = reference.quotas_of(weights)
+    arm = reference.first_table(quotas)[reference.slot(draw(salt, "arm", unit))]
+    return f"{('control', 'green', 'none-yet')[arm]}/split/{quotas[arm] / 10000:.4f}"
+
+
+def test_gates_are_what_the_specification_says(edges, backend):
+    """300 accounts: variant, reason and propensity of each experiment, what the backend hears, and who is counted."""
+    backend.reset()
+    backend.answer = answer
+    edge = edges(GATES, gated(), backend)
+    edge.wait_log('targeting: not in this build .targeting.; experiment "off-one" is off')
+    truth, reasons_met = collections.Counter(), collections.Counter()
+    for number in range(300):
+        account = f"account-{number}"
+        wanted = {key: expected(key, account) for key in GATED}
+        text = get(edge.port, "/", {"X-Account": account}).text
+        assert dict(item.split("=") for item in text.split(" ")) == wanted, account
+        heard = told(get(edge.port, "/page", {"X-Account": account}))
+        assert {key: value[0] for key, value in heard.items()} == \
+            {key: value.split("/")[0] for key, value in wanted.items() if not value.startswith("/") and "concluded" not in value}
+        for key, value in wanted.items():
+            variant, reason, _ = value.split("/")
+            truth[key, variant] += reason == "split"
+            reasons_met[key, reason] += 2
+    now = edge.metrics()
+    for (key, reason), times in reasons_met.items():
+        assert now.get(f'nginx_experiment_decisions_total{{experiment="{key}",reason="{reason}"}}', 0) == times or key == "off-one"
+    edge.stop()
+    for key in ("ramped", "sliced-a", "sliced-b", "weighted"):
+        counted = {name: row["n"] for name, row in totals(edge, key).items() if row["n"]}
+        assert counted == {variant: n for (k, variant), n in truth.items() if k == key and n}
+    stored = json.loads(next((edge.state / "counters").glob("*.json")).read_text())["state"]["counters"]
+    assert set(stored) == {"ramped", "sliced-a", "sliced-b", "weighted"}
+
+
+def test_a_ramp_moves_nobody(edges):
+    """Those who were in stay where they were; those who come in are where they would have been."""
+    edge = edges(GATES, gated(0.05), workers=1)
+    accounts = [f"account-{number}" for number in range(150)]
+
+    def look():
+        return {a: dict(i.split("=") for i in get(edge.port, "/", {"X-Account": a}).text.split(" "))["ramped"] for a in accounts}
+    enrolled = 0
+    for traffic in (0.05, 0.2, 0.6, 1, 0):
+        edge.define(gated(traffic))
+        edge.wait(lambda: look() == {account: expected("ramped", account, traffic) for account in accounts})
+        enrolled = sum("split" in told for told in look().values()) if traffic else enrolled
+    assert enrolled > 100
+
+
+def test_states_of_visitors_who_have_a_variant(edges, backend):
+    """Memory keeps the enrolled through frozen; gates and states win over memory; what comes back is what was."""
+    backend.reset()
+    backend.answer = answer
+    edge = edges(CONF, document(experiment("button")), backend, workers=1)
+    old, variants = [Browser(edge.port, {"uid": f"visitor-{n}"}) for n in range(12)], []
+    for visitor in old:
+        variants.append(told(visitor.go("/"))["button"][0])
+    assert set(variants) == {"control", "green"}
+    page = {"stopped": "stopped", "archived": "stopped", "draft": "draft"}
+    for desired in ("frozen", "stopped", "frozen", "archived", "draft", "running"):
+        edge.define(document(experiment("button", desired=desired)))
+        new = Browser(edge.port)
+        fresh = page.get(desired, {"frozen": "frozen", "running": "split"}.get(desired))
+        edge.wait(lambda: Browser(edge.port).go("/reason").text == fresh)
+        if desired != "running":
+            assert told(new.go("/")) == {}
+        for visitor, variant in zip(old, variants):
+            seen = told(visitor.go("/"))
+            assert seen == {} if desired in page else (seen["button"][0], seen["button"][2]) == (variant, "sticky")
+    edge.define(document(experiment("button", desired="concluded", winner="green", holdback=0.5)))
+    edge.wait(lambda: Browser(edge.port).go("/reason").text in ("concluded", "holdback"))
+    met = {visitor.go("/reason").text for visitor in old + [Browser(edge.port) for _ in range(12)]}
+    assert met == {"concluded", "holdback"}
+    edge.stop()
+    total = totals(edge, "button")
+    assert {name: row["n"] for name, row in total.items() if row["n"]} == dict(collections.Counter(variants)), \
+        "pages of an experiment that does not run count nobody"
