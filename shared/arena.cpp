@@ -55,6 +55,8 @@ Offset Arena::allocate(std::uint64_t bytes) noexcept {
 
 void Arena::free(Offset offset, std::uint64_t bytes) noexcept {
   auto [index, rounded] = size_class(bytes);
+  // Whoever reads what is written here from now on also finds the block no longer where it was published.
+  std::atomic_thread_fence(std::memory_order_release);
   __atomic_store_n(at<Offset>(offset), state_->free[index].load(std::memory_order_relaxed), __ATOMIC_RELAXED);
   state_->free[index].store(offset, std::memory_order_release);
   state_->in_use.fetch_sub(rounded, std::memory_order_relaxed);

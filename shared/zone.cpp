@@ -30,9 +30,28 @@ Plan plan_of(const ZoneOptions& options) {
 }
 
 std::uint64_t image_checksum(const DocumentImage& image) {
-  auto* from = reinterpret_cast<const std::byte*>(&image.document_version);
-  return XXH3_64bits(from, image.bytes - offsetof(DocumentImage, document_version));
+  auto* from = reinterpret_cast<const std::byte*>(&image.version);
+  return XXH3_64bits(from, image.bytes - offsetof(DocumentImage, version));
 }
+
+// Between private memory and the zone, where somebody may be at the same bytes: by words, so that a copy may be torn but the behaviour
+// is defined. Requires: room for whole words on both sides.
+void store_words(std::byte* zone, const std::byte* from, std::uint64_t bytes) {
+  for (std::uint64_t i = 0; i < bytes; i += 8) {
+    std::uint64_t word;
+    std::memcpy(&word, from + i, 8);
+    __atomic_store_n(reinterpret_cast<std::uint64_t*>(zone + i), word, __ATOMIC_RELAXED);
+  }
+}
+void load_words(std::byte* to, const std::byte* zone, std::uint64_t bytes) {
+  for (std::uint64_t i = 0; i < bytes; i += 8) {
+    std::uint64_t word = __atomic_load_n(reinterpret_cast<const std::uint64_t*>(zone + i), __ATOMIC_RELAXED);
+    std::memcpy(to + i, &word, 8);
+  }
+}
+constexpr std::uint64_t whole_words(std::uint64_t bytes) { return (bytes + 7) & ~std::uint64_t{7}; }
+
+std::uint64_t id_of(const EpochBlock& epoch) { return __atomic_load_n(&epoch.id, __ATOMIC_RELAXED); }
 
 }  // namespace
 
@@ -92,12 +111,12 @@ bool Zone::pick(const ExperimentBlock& block, int slot, Pick& out) const noexcep
 }
 
 EpochBlock* Zone::find_epoch(const ExperimentBlock& block, std::uint64_t id) const noexcept {
-  if (Offset current = block.current.load(kAcquire); current != 0 && at<EpochBlock>(current)->id == id) {
+  if (Offset current = block.current.load(kAcquire); current != 0 && id_of(*at<EpochBlock>(current)) == id) {
     return at<EpochBlock>(current);
   }
   for (const auto& place : block.epochs) {
     Offset offset = place.load(kAcquire);
-    if (offset != 0 && at<EpochBlock>(offset)->id == id) return at<EpochBlock>(offset);
+    if (offset != 0 && id_of(*at<EpochBlock>(offset)) == id) return at<EpochBlock>(offset);
   }
   return nullptr;
 }
@@ -118,11 +137,11 @@ RotatingFilter Zone::filter() const noexcept {
 std::optional<std::vector<std::byte>> Zone::copy_image() const {
   Offset offset = header_->image.load(kAcquire);
   if (offset == 0) return std::nullopt;
-  const auto& image = *at<DocumentImage>(offset);
-  std::uint64_t bytes = image.bytes;
+  std::uint64_t bytes = __atomic_load_n(&at<DocumentImage>(offset)->bytes, __ATOMIC_RELAXED);
   if (bytes < sizeof(DocumentImage) || bytes > header_->bytes - offset) return std::nullopt;
-  std::vector<std::byte> copy(bytes);
-  std::memcpy(copy.data(), &image, bytes);
+  std::vector<std::byte> copy(whole_words(bytes));
+  load_words(copy.data(), at<std::byte>(offset), bytes);
+  copy.resize(bytes);
   const auto& copied = *reinterpret_cast<const DocumentImage*>(copy.data());
   if (copied.bytes != bytes || copied.checksum != image_checksum(copied)) return std::nullopt;
   return copy;
@@ -190,7 +209,7 @@ bool Zone::ensure_epoch(ExperimentBlock& block, const EpochRecord& record, const
     offset = arena().allocate(EpochBlock::bytes(arms, columns));
     if (offset == 0) return false;
     auto* epoch = at<EpochBlock>(offset);
-    epoch->id = record.id;
+    __atomic_store_n(&epoch->id, record.id, __ATOMIC_RELAXED);
     epoch->arms = static_cast<std::uint16_t>(arms);
     epoch->goals = static_cast<std::uint16_t>(record.goals);
     epoch->columns = static_cast<std::uint16_t>(columns);
@@ -262,14 +281,16 @@ void Zone::release_table(Offset table) noexcept {
   arena().free(table, sizeof(TableBlock));
 }
 
-bool Zone::publish_image(const std::vector<ImageItem>& items, std::uint64_t document_version) noexcept {
+bool Zone::publish_image(const std::vector<ImageItem>& items, std::uint64_t document_version) {
   std::uint64_t entries = sizeof(DocumentImage) + sizeof(ImageEntry) * items.size();
   std::uint64_t bytes = entries;
   for (const auto& item : items) bytes += item.text.size();
-  Offset offset = arena().allocate(bytes);
-  if (offset == 0) return false;
+  Offset before = header_->image.load(kRelaxed);
+  // The image's own version counts as well: a leader may have been killed between the two stores below.
   std::uint64_t version = header_->plan_version.load(kRelaxed) + 1;
-  auto* image = at<DocumentImage>(offset);
+  if (before != 0) version = std::max(version, at<DocumentImage>(before)->version + 1);
+  std::vector<std::byte> made(whole_words(bytes));
+  auto* image = reinterpret_cast<DocumentImage*>(made.data());
   image->version = version;
   image->bytes = bytes;
   image->document_version = document_version;
@@ -277,19 +298,22 @@ bool Zone::publish_image(const std::vector<ImageItem>& items, std::uint64_t docu
   std::uint64_t end = entries;
   for (std::size_t i = 0; i < items.size(); ++i) {
     const auto& item = items[i];
-    std::memcpy(at<char>(offset) + end, item.text.data(), item.text.size());
+    std::memcpy(made.data() + end, item.text.data(), item.text.size());
     image->entries[i] = {XXH3_64bits(item.text.data(), item.text.size()), static_cast<std::uint32_t>(end),
                          static_cast<std::uint32_t>(item.text.size()), item.block};
     end += item.text.size();
   }
   image->checksum = image_checksum(*image);
-  Offset before = header_->image.exchange(offset, std::memory_order_acq_rel);
-  header_->plan_version.store(version, kRelease);
-  // A worker may be copying the one before; it checks what it copied.
-  if (before != 0) arena().free(before, at<DocumentImage>(before)->bytes);
   std::vector<Offset> named;
   for (const auto& item : items) named.push_back(item.block);
   std::sort(named.begin(), named.end());
+  Offset offset = arena().allocate(bytes);
+  if (offset == 0) return false;
+  store_words(at<std::byte>(offset), made.data(), bytes);
+  header_->image.store(offset, kRelease);
+  header_->plan_version.store(version, kRelease);
+  // A worker may be copying the one before; it checks what it copied.
+  if (before != 0) arena().free(before, at<DocumentImage>(before)->bytes);
   auto* places = at<std::atomic<Offset>>(header_->blocks);
   for (int i = 0; i < kMaxBlocks; ++i) {
     Offset block = places[i].load(kRelaxed);

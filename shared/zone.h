@@ -84,7 +84,7 @@ class Zone {
   // Takes a sealed epoch out. Requires: its totals are stored and it was sealed long enough ago that no request adds to it.
   void drop_epoch(ExperimentBlock& block, std::uint64_t id) noexcept;
   // Publishes a new image (version + 1) and retires the blocks that it does not name. False: the zone is full, the old one stays.
-  bool publish_image(const std::vector<ImageItem>& items, std::uint64_t document_version) noexcept;
+  bool publish_image(const std::vector<ImageItem>& items, std::uint64_t document_version);
   // Version of the oldest plan that a request of any worker still uses.
   std::uint64_t oldest_plan() const noexcept;
   // Frees blocks that were retired before every worker's plan. Requires: their totals are stored. Returns how many.

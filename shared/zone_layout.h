@@ -114,9 +114,9 @@ struct ImageEntry {
   Offset block;             // ExperimentBlock; 0: the zone is full, the experiment is off
 };
 struct DocumentImage {
+  std::uint64_t checksum;   // XXH3_64 of everything behind this field; first, as that is where a freed block is linked
   std::uint64_t version;    // plan version
   std::uint64_t bytes;      // all of it
-  std::uint64_t checksum;   // XXH3_64 of everything behind this field
   std::uint64_t document_version;
   std::uint32_t count;
   std::uint32_t padding;
