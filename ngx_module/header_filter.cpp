@@ -16,8 +16,11 @@ ngx_http_output_header_filter_pt next_of_outward = nullptr;
 // Before not_modified.
 ngx_int_t first_filter(ngx_http_request_t* r) noexcept {
   if (r != r->main) {
-    isolate_inward(r, find_pin(r));
+    Pin* pin = find_pin(r);
+    isolate_inward(r, pin);
     harvest(r, nullptr);
+    // If-Range is compared with each slice of the answer.
+    if (pin != nullptr && r->subrequest_ranges) isolate_validators(r, *pin);
     return next_of_first(r);
   }
   Pin* pin = ensure_decisions(r);

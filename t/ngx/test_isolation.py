@@ -648,3 +648,32 @@ def test_a_cache_in_front_stores_nothing_of_an_experiment(edges, backend):
     pages = front.pages
     assert [get(outer.port, "/plain/").header("X-Outer") for _ in range(3)] == ["MISS", "HIT", "HIT"]
     assert front.pages == pages + 1  # what no experiment touches is cached in front as before
+
+
+def test_slices_are_put_together(edges, backend):
+    whole = {variant: (variant * 1000).encode() for variant in ("control", "green")}
+
+    def answer(path, headers):
+        variant = assignments(headers["Experiment-Assignments"])["button"]
+        begin, end = (int(number) for number in headers["Range"].removeprefix("bytes=").split("-"))
+        body = whole[variant][begin:end + 1]
+        return 206, [("Content-Type", "text/html"), ("ETag", f'"{variant}"'),
+                     ("Content-Range", f"bytes {begin}-{begin + len(body) - 1}/{len(whole[variant])}")], body
+
+    edge = serve(edges, backend, """
+        slice 1k; proxy_set_header Range $slice_range; proxy_set_header Connection "";
+        proxy_cache pages; proxy_cache_key $uri$slice_range; proxy_cache_valid 206 1h; proxy_pass http://app;
+    """)
+    backend.answer = answer
+    seen = set()
+    while len(seen) < 2:
+        enrolled = Enrolled(edge.port, "/")
+        variant = enrolled.assigned["button"]
+        for _ in range(2):
+            page = enrolled.browser.go("/")
+            assert (page.status, page.body) == (200, whole[variant])
+            part = enrolled.browser.go("/", {"Range": "bytes=1500-3999", "If-Range": page.header("ETag")})
+            assert (part.status, part.body) == (206, whole[variant][1500:4000])
+        assert enrolled.browser.go("/", {"If-None-Match": page.header("ETag")}).status == 304
+        seen.add(variant)
+    assert len(backend.requests) == sum(-(-len(body) // 1024) for body in whole.values())
