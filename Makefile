@@ -25,7 +25,7 @@ LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
 CTL_SRC   := $(wildcard ctl/*.cpp)
 MODULE_FILES := config $(wildcard bandit/*.* shared/*.* ngx_module/*.*)
 
-.PHONY: help setup module run test unit integration soak bench layers format lint clean
+.PHONY: help setup module run test unit integration soak bench layers format lint clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -42,11 +42,17 @@ setup: ## install what is missing (Debian packages), once, and say what
 # --- the module, by nginx's own build --------------------------------------------------------------------------------------
 module: setup $(MODULE) ## build the nginx module against NGX_SRC (default: Debian's nginx-dev)
 
-$(B)/nginx/objs/Makefile: config Makefile
+$(B)/ngx_src: FORCE
+	@mkdir -p $(B) && echo "$(NGX_SRC) $(NGX_FLAGS)" | cmp -s - $@ || echo "$(NGX_SRC) $(NGX_FLAGS)" > $@
+FORCE:
+
+$(B)/nginx/objs/Makefile: config $(B)/ngx_src
 	@rm -rf $(B)/nginx && mkdir -p $(B) && cp -rL $(NGX_SRC) $(B)/nginx
+	@if [ ! -x $(B)/nginx/configure ] && [ ! -f $(B)/nginx/auto/configure ]; then \
+	  echo "module: NGX_SRC=$(NGX_SRC) holds no nginx tree, expected one with configure"; exit 1; fi
 	@cd $(B)/nginx && NGX_CONF_FLAGS=(--with-compat --with-threads --with-http_ssl_module --with-http_v2_module $(NGX_FLAGS)); \
 	if [ -f conf_flags ]; then . ./conf_flags; fi; \
-	bash ./configure "$${NGX_CONF_FLAGS[@]}" --with-cc-opt="-O2 -g $(WARNINGS) -Wno-unused-parameter" \
+	bash $$([ -f configure ] && echo ./configure || echo auto/configure) "$${NGX_CONF_FLAGS[@]}" --with-cc-opt="-O2 -g $(WARNINGS) -Wno-unused-parameter" \
 	  --add-dynamic-module=$(CURDIR) --builddir=objs > configure.log 2>&1 || { tail -n 5 configure.log; exit 1; }
 
 $(MODULE): $(B)/nginx/objs/Makefile $(MODULE_FILES)
