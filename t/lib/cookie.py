@@ -11,7 +11,9 @@ experiment_tag, unit_tag = make_cookie.experiment_tag, make_cookie.unit_tag
 
 
 def key_of(edge):
-    lines = [line.split("#")[0].strip() for line in (edge.state / "keys").read_text().splitlines()]
+    path = edge.state / "keys"
+    text = edge.wait(lambda: path.exists() and path.read_text())
+    lines = [line.split("#")[0].strip() for line in text.splitlines()]
     return bytes.fromhex(next(line for line in lines if line))
 
 
@@ -22,7 +24,8 @@ def records_of(text):
     while at < len(body):
         tag, unit, arm, low, high, first_low, first_high, marks = struct.unpack_from("<IBBIHHBB", body, at)
         record = {"experiment": tag, "unit_tag": unit, "arm": arm & 31, "baseline": bool(arm & 32),
-                  "epoch": high << 32 | low, "first_exposure_10min": first_high << 16 | first_low, "marks": marks}
+                  "epoch": high << 32 | low, "first_exposure_10min": first_high << 16 | first_low,
+                  "marks": marks}
         at += 16
         if arm & 128:
             (record["sum"],) = struct.unpack_from("<I", body, at)

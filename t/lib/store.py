@@ -15,7 +15,7 @@ def columns_of(goals):
 
 
 def counts(edge, key, generation=None):
-    """{epoch id: rows}: row 0 is the baseline, row 1 + a arm a; each is {"n": units, goal: [c] or [c, S, Q]}."""
+    """{epoch id: rows}: row 0 is the baseline, 1 + a arm a; each is {"n": units, goal: [c] or [c, S, Q]}."""
     runtime = edge.runtime(key)
     generation = str(generation or runtime["generation"])
     kept = {}
@@ -34,7 +34,8 @@ def counts(edge, key, generation=None):
         vector = kept.pop(epoch["id"])
         assert len(vector) == width * (1 + len(epoch["quotas"]))
         rows[epoch["id"]] = [
-            {"n": vector[at], **{g["key"]: vector[at + first[g["key"]]:][:3 if g["kind"] == "value" else 1] for g in goals}}
+            {"n": vector[at], **{g["key"]: vector[at + first[g["key"]]:][:3 if g["kind"] == "value" else 1]
+                                 for g in goals}}
             for at in range(0, len(vector), width)]
     assert not kept, f"counts of epochs that the runtime does not have: {kept}"
     return rows

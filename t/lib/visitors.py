@@ -1,14 +1,14 @@
-"""Many visitors over a few kept connections: raw sockets on asyncio, since http.client would be the slowest part.
+"""Many visitors over a few kept connections, on asyncio, since http.client would be the slowest part.
 
 `Line` is one connection; `drive()` sends visitors down several of them at a given pace.
 """
 import asyncio
 import re
 
-NAVIGATION = (b"GET %s HTTP/1.1\r\nHost: edge\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: text/html\r\n"
-              b"Sec-Fetch-Dest: document\r\nCookie: %s\r\n\r\n")
-BEACON = (b"POST %s HTTP/1.1\r\nHost: edge\r\nContent-Type: application/json\r\nCookie: %s\r\nContent-Length: %d\r\n"
-          b"\r\n%s")
+NAVIGATION = (b"GET %s HTTP/1.1\r\nHost: edge\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n"
+              b"Accept: text/html\r\nSec-Fetch-Dest: document\r\nCookie: %s\r\n\r\n")
+BEACON = (b"POST %s HTTP/1.1\r\nHost: edge\r\nContent-Type: application/json\r\nCookie: %s\r\n"
+          b"Content-Length: %d\r\n\r\n%s")
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.I)
 COOKIE = re.compile(rb"\r\nset-cookie: ([^=]+)=([^;\r]*)", re.I)
 
@@ -53,7 +53,7 @@ def join(cookies):
 
 
 def drive(port, visit, count, per_second, lines=16):
-    """Awaits visit(line, number) for each of `count` visitors, in order of their start, at most so many a second."""
+    """Awaits visit(line, number) for each of `count` visitors, in their order, at most so many a second."""
     async def run():
         loop = asyncio.get_running_loop()
         began, turn = loop.time(), iter(range(count))

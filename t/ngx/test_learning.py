@@ -1,7 +1,8 @@
-"""Thompson sampling driven through nginx over HTTP: visitors who convert at rates that the edge does not know.
+"""Thompson sampling through nginx over HTTP: visitors who convert at rates that the edge does not know.
 
-Each experiment of the document is a seed of its own: its salt draws other assignments, its own goal converts apart from the others'. So one
-stream of visitors is twenty runs, and what a visitor costs is one page and at most one beacon.
+Each experiment of the document is a seed of its own: its salt draws other assignments, its own goal converts
+apart from the others'. So one stream of visitors is twenty runs, and what a visitor costs is one page and at
+most one beacon.
 """
 import pathlib
 import random
@@ -17,8 +18,8 @@ import assignment_reference as reference  # noqa: E402
 RATES = {"poor": 0.02, "fair": 0.03, "good": 0.05}
 SEEDS = 20
 VISITORS = 50_000
-# An epoch lasts a second at least and is looked at once a second; it needs 50 expected visitors in the least arm, 1,000 at the floor of
-# 5 %. At this pace it gets 1,380, and the run has room for more than 30 epochs.
+# An epoch lasts a second at least and is looked at once a second; it needs 50 expected visitors in the least
+# arm, 1,000 at the floor of 5 %. At this pace it gets 1,380, and the run has room for more than 30 epochs.
 PER_SECOND = 1150
 BASELINE = 0.02
 ZONE = """
@@ -44,7 +45,8 @@ def seeded(seed):
     return {"key": f"seed-{seed:02}", "desired": "running", "render": "edge", "salt": f"learning {seed}",
             "variants": [{"key": key} for key in order],
             "goals": [{"key": f"purchase-{seed:02}", "kind": "conversion", "window": "28s"}],
-            "allocation": {"policy": "thompson", "goal": f"purchase-{seed:02}", "min_epoch": "1s", "baseline": BASELINE,
+            "allocation": {"policy": "thompson", "goal": f"purchase-{seed:02}", "min_epoch": "1s",
+                           "baseline": BASELINE,
                            "warm_up": {"exposures": 100, "successes": 5, "for": "0s"}}}
 
 
@@ -99,7 +101,7 @@ def test_traffic_moves_to_what_converts(edges):
         print(seed, result)
     missing = sum(check_counts(crowd, seed, result) for seed, result in enumerate(results))
     print("missing", missing)
-    # The filter takes a new unit for a known one with a probability that is 1e-6 at its load of 0.06 keys a word.
+    # The filter takes a new unit for a known one with probability 1e-6 at its load of 0.06 keys a word.
     assert missing <= VISITORS * SEEDS * 5e-6
     assert sum(result["share"]["good"] > 0.5 for result in results) >= 19
     equal_split = sum(max(RATES.values()) - rate for rate in RATES.values()) / len(RATES)
@@ -112,7 +114,7 @@ def result_of(edge, seed):
     key, goal = f"seed-{seed:02}", f"purchase-{seed:02}"
     runtime, total = edge.runtime(key), totals(edge, key)
     return {"epochs": len(runtime["epochs"]), "control": runtime["arms"][0],
-            "share": {arm: quota / 10000 for arm, quota in zip(runtime["arms"], runtime["epochs"][-1]["quotas"])},
+            "share": dict(zip(runtime["arms"], [quota / 10000 for quota in runtime["epochs"][-1]["quotas"]])),
             "counted": {name: (row["n"], row[goal][0]) for name, row in total.items()},
             "bandit": sum(total[arm]["n"] for arm in RATES),
             "regret": sum((max(RATES.values()) - rate) * total[arm]["n"] for arm, rate in RATES.items())}
@@ -122,7 +124,8 @@ def check_counts(crowd, seed, result):
     """Every visitor is counted once, in the row of what was shown. Returns how many the filter swallowed."""
     missing = 0
     for arm in RATES:
-        rows = [result["counted"][name] for name in ([arm, "@baseline"] if arm == result["control"] else [arm])]
+        names = [arm, "@baseline"] if arm == result["control"] else [arm]
+        rows = [result["counted"][name] for name in names]
         for truth, counted in zip((crowd.shown[seed][arm], crowd.converted[seed][arm]), map(sum, zip(*rows))):
             assert truth - 5 <= counted <= truth
             missing += truth - counted

@@ -1,8 +1,12 @@
-"""Rewards: by a location, a response header, a beacon; once per unit; to the epoch and arm of the exposure. Truth is counted by the test."""
+"""Rewards: by a location, a response header, a beacon; once per unit; to the epoch and arm of the exposure.
+
+Truth is counted by the test.
+"""
 import collections
 import itertools
 import json
 import random
+import threading
 import time
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
@@ -21,7 +25,10 @@ CONF = """
         location / { experiment all; proxy_pass http://{backend}; }
         location = /thanks { experiment_reward purchase; proxy_pass http://{backend}; }
         location = /landing { experiment all; experiment_reward purchase; proxy_pass http://{backend}; }
-        location = /paid { experiment_reward purchase; experiment_reward revenue value=$arg_value id=$arg_id; return 200 paid; }
+        location = /paid {
+            experiment_reward purchase; experiment_reward revenue value=$arg_value id=$arg_id;
+            return 200 paid;
+        }
         location = /added { add_header Experiment-Reward purchase; return 200 added; }
         location /cached/ {
             experiment all; proxy_cache pages; proxy_cache_valid 200 1m;
@@ -29,7 +36,8 @@ CONF = """
             add_header X-Cache $upstream_cache_status; proxy_pass http://{backend};
         }
         location /stored/ {
-            proxy_cache pages; proxy_cache_valid 200 1m; add_header X-Cache $upstream_cache_status; proxy_pass http://{backend};
+            proxy_cache pages; proxy_cache_valid 200 1m;
+            add_header X-Cache $upstream_cache_status; proxy_pass http://{backend};
         }
         location = /e { experiment_beacon; }
         location = /reason { experiment all; return 200 "$experiment_reason_button"; }
@@ -42,10 +50,11 @@ PURCHASE = {"key": "purchase", "kind": "conversion"}
 
 
 def answer(path, headers):
-    """?status=404, ?reward=purchase (several: several headers), ?total=5&order=o-1. The body names the assignments."""
+    """?status=404, ?reward=purchase (each a header), ?total=5&order=o-1. The body names the assignments."""
     query = parse_qsl(urlsplit(path).query)
     sent = [("Content-Type", "text/html")] + [("Experiment-Reward", v) for k, v in query if k == "reward"]
-    sent += [(name, v) for k, v in query for name in ({"total": "X-Total", "order": "X-Order"}.get(k),) if name]
+    sent += [(name, v) for k, v in query for name in ({"total": "X-Total", "order": "X-Order"}.get(k),)
+             if name]
     return int(dict(query).get("status", 200)), sent, (headers.get("Experiment-Assignments") or "").encode()
 
 
@@ -76,21 +85,24 @@ def beacon(browser, body, content_type="application/json", **kwargs):
 def rewarded(edge, goal="purchase", key="button"):
     """Units with a reward, as the metrics have it now."""
     return int(sum(value for line, value in edge.metrics().items()
-                   if line.startswith(f'nginx_experiment_rewards_total{{experiment="{key}"') and f'goal="{goal}"' in line))
+                   if line.startswith(f'nginx_experiment_rewards_total{{experiment="{key}"')
+                   and f'goal="{goal}"' in line))
 
 
 def dropped(edge, reason, key="button"):
-    return int(edge.metrics()[f'nginx_experiment_rewards_dropped_total{{experiment="{key}",reason="{reason}"}}'])
+    labels = f'experiment="{key}",reason="{reason}"'
+    return int(edge.metrics()["nginx_experiment_rewards_dropped_total{%s}" % labels])
 
 
 def node(edge, name):
     return int(edge.metrics()[f"nginx_experiment_{name}_total"])
 
 
-# --- where rewards come from -------------------------------------------------------------------------------------------
+# --- where rewards come from ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status,pays", [(200, 1), (201, 1), (204, 1), (302, 1), (304, 1), (400, 0), (404, 0), (500, 0), (503, 0)])
+@pytest.mark.parametrize("status,pays", [(200, 1), (201, 1), (204, 1), (302, 1), (304, 1), (400, 0), (404, 0),
+                                         (500, 0), (503, 0)])
 def test_a_location_rewards_success(edge, status, pays):
     buyer = visitor(edge)
     for _ in range(3):
@@ -118,10 +130,12 @@ def test_a_location_may_be_page_and_goal(edge):
 
 
 @pytest.mark.parametrize("headers,purchases,amount", [
-    (["purchase"], 1, None), (["purchase, revenue=19.99"], 1, 1999), (['revenue=19.99;id="o-1", purchase;id="o-1"'], 1, 1999),
+    (["purchase"], 1, None), (["purchase, revenue=19.99"], 1, 1999),
+    (['revenue=19.99;id="o-1", purchase;id="o-1"'], 1, 1999),
     (["purchase", "revenue=5"], 1, 500), (["  purchase ,\trevenue=5  "], 1, 500), (['revenue="7.5"'], 0, 750),
     (["purchase;id=o-1;x=1"], 1, None), (["purchase=?1"], 1, None), (["purchase, =bad, revenue=5"], 1, None),
-    (["revenue=-5, purchase"], 1, None), (["revenue"], 0, None), (["Purchase"], 0, None), (["purchase=("], 0, None),
+    (["revenue=-5, purchase"], 1, None), (["revenue"], 0, None), (["Purchase"], 0, None),
+    (["purchase=("], 0, None),
     (["unheard-of, purchase"], 1, None), ([""], 0, None)])
 def test_a_response_header_rewards(edge, headers, purchases, amount):
     buyer = visitor(edge)
@@ -158,17 +172,21 @@ def test_beacons(edge):
     body = {"goal": "purchase", "value": 19.99}
     revenue = {"goal": "revenue", "value": "19.99"}
     good = [(json.dumps(body), "application/json", 1, 0), (json.dumps(body), "text/plain", 1, 0),
-            (json.dumps(body), "text/plain;charset=UTF-8", 1, 0), (json.dumps(body), "Application/JSON; charset=utf-8", 1, 0),
+            (json.dumps(body), "text/plain;charset=UTF-8", 1, 0),
+            (json.dumps(body), "Application/JSON; charset=utf-8", 1, 0),
             (json.dumps([{"goal": "purchase"}, revenue]), "application/json", 1, 1),
             (json.dumps([{"goal": "purchase"}] + [revenue] * 19), "application/json", 1, 1),
             (json.dumps({"goal": "purchase", "pad": "x" * 4060}), "application/json", 1, 0),
             (json.dumps([7, None, "x", [], {"goal": 7}, {"goal": "purchase"}]), "application/json", 1, 0),
             (json.dumps({**body, "id": "o-1"}), "application/json", 1, 0), ("[]", "application/json", 0, 0)]
-    bad = [(json.dumps(body), kind) for kind in ("text/html", "application/x-www-form-urlencoded", "application/jsonx", "")]
+    bad = [(json.dumps(body), kind) for kind in ("text/html", "application/x-www-form-urlencoded",
+                                                 "application/jsonx", "")]
     bad += [(text, "application/json") for text in (
-        "", "{", "purchase", '{"goal":"purchase"', "null", "7", '"purchase"', "{}", '{"goal":null}', '{"goal":["purchase"]}',
+        "", "{", "purchase", '{"goal":"purchase"', "null", "7", '"purchase"', "{}", '{"goal":null}',
+        '{"goal":["purchase"]}',
         '{"goal":"unheard-of"}', '{"goal":"purchase"} x', json.dumps([{"goal": "purchase"}] * 21), "[" * 2000,
-        '{"goal":"purchase","id":7}', '{"goal":"purchase","id":"%s"}' % ("x" * 129), '{"goal":"revenue","value":null}',
+        '{"goal":"purchase","id":7}', '{"goal":"purchase","id":"%s"}' % ("x" * 129),
+        '{"goal":"revenue","value":null}',
         '{"goal":"revenue","value":true}', '{"goal":"revenue","value":[1]}', '{"goal":"revenue","value":-1}',
         b'{"goal":"purch\xff"}', b"\x00\x01")]
     purchases = revenues = 0
@@ -191,7 +209,8 @@ def test_beacons_of_other_sizes_and_methods(edge):
     exactly = exactly.replace('""', '"%s"' % ("x" * (4096 - len(exactly))))
     assert len(exactly) == 4096
     assert beacon(buyer, exactly + " ").status == 413
-    assert beacon(buyer, iter([exactly.encode(), b" " * 5000])).status == 413  # chunked: no length is announced
+    chunks = iter([exactly.encode(), b" " * 5000])  # no length is announced
+    assert beacon(buyer, chunks).status == 413
     assert rewarded(edge) == 0
     for method in ("GET", "HEAD", "PUT", "DELETE"):
         assert buyer.fetch("/e", method=method).status == 405
@@ -201,7 +220,8 @@ def test_beacons_of_other_sizes_and_methods(edge):
 
 
 def beacon_of_nobody(edge, headers):
-    return get(edge.port, "/e", {"Content-Type": "application/json", **headers}, "POST", '{"goal":"purchase"}')
+    return get(edge.port, "/e", {"Content-Type": "application/json", **headers}, "POST",
+               '{"goal":"purchase"}')
 
 
 def test_rewards_of_the_unexposed(edge):
@@ -235,10 +255,10 @@ def test_ids_count_once(edge):
 
 def test_parallel_rewards_of_one_visitor(edge):
     """Eight tabs with one cookie: the filter decides who was first."""
-    import threading
     for number in range(10):
         buyer = visitor(edge)
-        tabs = [threading.Thread(target=beacon, args=(Browser(edge.port, dict(buyer.cookies)), {"goal": "purchase"}))
+        tabs = [threading.Thread(target=beacon, args=(Browser(edge.port, dict(buyer.cookies)),
+                                                      {"goal": "purchase"}))
                 for _ in range(8)]
         for tab in tabs:
             tab.start()
@@ -250,7 +270,7 @@ def test_parallel_rewards_of_one_visitor(edge):
         assert rewarded(edge) == number + 1
 
 
-# --- money ---------------------------------------------------------------------------------------------------------------
+# --- money ---------------------------------------------------------------------------------------------
 
 
 def minor(text, scale):
@@ -284,19 +304,24 @@ class Till:
         self.sums[unit] = before + x
 
 
-AMOUNTS = ["19.99", "0.005", "0.015", "0.025", "2.675", "0", "0.00", "499.995", "500", "500.01", "1e2", "1E+1", "1.5e-1", "12.3456789",
-           "7", "00012", "1e30", "123456789012345678901234567890", "0.004999999999999999999", "0.0050000000000000000001", "1e-400"]
+AMOUNTS = ["19.99", "0.005", "0.015", "0.025", "2.675", "0", "0.00", "499.995", "500", "500.01", "1e2",
+           "1E+1", "1.5e-1", "12.3456789",
+           "7", "00012", "1e30", "123456789012345678901234567890", "0.004999999999999999999",
+           "0.0050000000000000000001", "1e-400"]
 
 
 @pytest.mark.parametrize("goal", [
-    ORDER, TOTAL, {**TOTAL, "max": 50, "scale": 0}, {**TOTAL, "max": 3, "scale": 6}, {**ORDER, "max": 33.33, "scale": 2},
+    ORDER, TOTAL, {**TOTAL, "max": 50, "scale": 0}, {**TOTAL, "max": 3, "scale": 6},
+    {**ORDER, "max": 33.33, "scale": 2},
     {**TOTAL, "max": 42949672.95}], ids=["first", "total", "whole", "millionths", "odd max", "largest total"])
 def test_sums_and_squares(made, goal):
-    edge = made(experiment("button", goals=[PURCHASE, goal]), experiment("hero", ("a", "b"), goals=[goal], render="edge"))
+    edge = made(experiment("button", goals=[PURCHASE, goal]),
+                experiment("hero", ("a", "b"), goals=[goal], render="edge"))
     tills = {"button": Till(goal), "hero": Till(goal)}
     luck = random.Random(7)
     known = {}
-    for number, amount in enumerate(AMOUNTS + ["%.*f" % (luck.randint(0, 4), luck.expovariate(1 / 60)) for _ in range(150)]):
+    for number, amount in enumerate(AMOUNTS + ["%.*f" % (luck.randint(0, 4), luck.expovariate(1 / 60))
+                                               for _ in range(150)]):
         unit = number if number < 25 else luck.randrange(25)
         buyer = known[unit] = known.get(unit) or visitor(edge)
         way = luck.randrange(4)
@@ -322,7 +347,8 @@ def test_sums_and_squares(made, goal):
 
 def test_money_lands_in_the_row_of_what_was_shown(made):
     thompson = {"policy": "thompson", "goal": "purchase", "baseline": 0.3}
-    edge = made(experiment("button", ("control", "green", "blue"), goals=[PURCHASE, TOTAL], allocation=thompson))
+    edge = made(experiment("button", ("control", "green", "blue"), goals=[PURCHASE, TOTAL],
+                           allocation=thompson))
     till, luck = Till(TOTAL), random.Random(3)
     for unit in range(60):
         buyer = Browser(edge.port)
@@ -345,7 +371,8 @@ def test_money_lands_in_the_row_of_what_was_shown(made):
         {name: cells[1] / 100 for name, cells in counted.items() if name != "@baseline"}
 
 
-@pytest.mark.parametrize("value", ["", "abc", "-1", "+1", ".5", "5.", "1,5", "1.2.3", "0x10", "NaN", "Infinity", "1e", "1e+", "--", "1 2",
+@pytest.mark.parametrize("value", ["", "abc", "-1", "+1", ".5", "5.", "1,5", "1.2.3", "0x10", "NaN",
+                                   "Infinity", "1e", "1e+", "--", "1 2",
                                    "1" * 65])
 def test_amounts_that_are_none(edge, value):
     buyer = visitor(edge)
@@ -356,11 +383,12 @@ def test_amounts_that_are_none(edge, value):
     assert rewarded(edge, "revenue") == 1, "a refused amount uses nothing up"
 
 
-# --- who is rewarded -------------------------------------------------------------------------------------------------------
+# --- who is rewarded -----------------------------------------------------------------------------------
 
 
 def test_every_experiment_with_the_goal_and_only_those(made):
-    edge = made(experiment("button"), experiment("hero", ("a", "b")), experiment("other", goals=[{"key": "signup"}]),
+    edge = made(experiment("button"), experiment("hero", ("a", "b")),
+                experiment("other", goals=[{"key": "signup"}]),
                 experiment("account-test", unit="account"))
     buyer = visitor(edge)
     beacon(buyer, {"goal": "purchase"})
@@ -376,11 +404,11 @@ def test_a_forged_cookie_is_no_cookie(edge):
     buyer = visitor(edge)
     cookie = buyer.cookies["exp"]
     digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    for at, (before, forged) in enumerate(
-            (cookie, cookie[:i] + digits[digits.index(cookie[i]) ^ 1 << i % 6] + cookie[i + 1:]) for i in range(len(cookie))):
+    for at in range(len(cookie)):
+        forged = cookie[:at] + digits[digits.index(cookie[at]) ^ 1 << at % 6] + cookie[at + 1:]
         thief = Browser(edge.port, {"uid": buyer.cookies["uid"], "exp": forged})
         beacon(thief, {"goal": "purchase"})
-        assert node(edge, "cookies_refused") == 2 * at + 1, (before, forged)
+        assert node(edge, "cookies_refused") == 2 * at + 1, (cookie, forged)
         answered = thief.go("/reason")
         assert answered.text == "split", "as a new visitor"
         assert answered.all("Set-Cookie"), "who is given a cookie that holds"
@@ -416,8 +444,10 @@ def test_a_login_on_a_shared_browser_inherits_nothing(edge):
 def record_for(edge, unit, minutes_ago, **changes):
     edge.wait(lambda: (edge.state / "runtime.json").exists())
     runtime = edge.runtime("button")
-    made = {"experiment": experiment_tag("button", runtime["generation"]), "unit_tag": unit_tag(unit), "arm": 1, "baseline": False,
-            "epoch": runtime["epochs"][-1]["id"], "first_exposure_10min": int(time.time() - 60 * minutes_ago) // 600, "marks": 1}
+    made = {"experiment": experiment_tag("button", runtime["generation"]), "unit_tag": unit_tag(unit),
+            "arm": 1, "baseline": False,
+            "epoch": runtime["epochs"][-1]["id"],
+            "first_exposure_10min": int(time.time() - 60 * minutes_ago) // 600, "marks": 1}
     return {**made, **changes}
 
 
@@ -425,7 +455,8 @@ def test_the_window_runs_from_the_first_exposure(made):
     """The cookie keeps its time in steps of ten minutes, so the last step counts whole."""
     goals = [{"key": "purchase", "window": "1h"}, {"key": "signup", "window": "1d"}]
     edge = made(experiment("button", goals=goals))
-    for number, (minutes, purchases, signups) in enumerate([(0, 1, 1), (50, 2, 2), (59, 3, 3), (81, 3, 4), (24 * 60 - 1, 3, 5),
+    for number, (minutes, purchases, signups) in enumerate([(0, 1, 1), (50, 2, 2), (59, 3, 3), (81, 3, 4),
+                                                            (24 * 60 - 1, 3, 5),
                                                             (24 * 60 + 21, 3, 5), (90 * 24 * 60, 3, 5)]):
         unit = f"unit-{number}"
         buyer = Browser(edge.port, {"uid": unit, "exp": signed(edge, [record_for(edge, unit, minutes)])})
@@ -443,14 +474,15 @@ def test_a_prefetch_of_long_ago_does_not_start_the_window(made):
 
 
 def test_records_that_the_edge_cannot_place(edge):
-    """Signed, but of an epoch, an arm or a generation that is not here: served, never counted where it does not belong."""
+    """Signed, but of an epoch, an arm or a generation that is not here: served, never counted elsewhere."""
     for number, changes in enumerate([{"epoch": 7 << 20}, {"epoch": 0}, {"arm": 19}, {"arm": 2}]):
         unit = f"unit-{number}"
         buyer = Browser(edge.port, {"uid": unit, "exp": signed(edge, [record_for(edge, unit, 0, **changes)])})
         assert buyer.go("/").status == 200
         beacon(buyer, {"goal": "purchase"})
     assert rewarded(edge) == 0 and dropped(edge, "late") == 4
-    buyer = Browser(edge.port, {"uid": "unit", "exp": signed(edge, [record_for(edge, "unit", 0, experiment=experiment_tag("button", 9))])})
+    other = record_for(edge, "unit", 0, experiment=experiment_tag("button", 9))
+    buyer = Browser(edge.port, {"uid": "unit", "exp": signed(edge, [other])})
     beacon(buyer, {"goal": "purchase"})
     assert dropped(edge, "unexposed") == 1
     edge.stop()
@@ -478,7 +510,8 @@ def test_a_sealed_epoch_takes_nothing(made):
     beacon(fresh, {"goal": "purchase"})
     edge.stop()
     first, second = counts(edge, "button").values()
-    assert [(sum(row["n"] for row in rows), sum(row["purchase"][0] for row in rows)) for rows in (first, second)] == [(2, 1), (1, 1)]
+    assert [(sum(row["n"] for row in rows), sum(row["purchase"][0] for row in rows))
+            for rows in (first, second)] == [(2, 1), (1, 1)]
 
 
 def test_an_open_epoch_takes_its_own(made):
@@ -525,7 +558,8 @@ def test_a_new_generation_forgets(made):
     edge.wait(lambda: early.go("/reason").text == "split")
     beacon(early, {"goal": "purchase"})
     edge.stop()
-    stored = json.loads(next((edge.state / "counters").glob("*.json")).read_text())["state"]["counters"]["button"]
+    (path,) = (edge.state / "counters").glob("*.json")
+    stored = json.loads(path.read_text())["state"]["counters"]["button"]
     summed = {generation: [sum(map(int, vector.split(",")[column::2])) for column in (0, 1)]
               for generation, epochs in stored.items() for vector in epochs.values()}
     assert summed == {"1": [1, 0], "2": [1, 1]}
@@ -563,7 +597,7 @@ def test_stopped_experiments_are_rewarded_and_killed_ones_are_not(made):
     assert sum(row["purchase"][0] for row in totals(edge, "button").values()) >= 40
 
 
-# --- room in the cookie ----------------------------------------------------------------------------------------------------
+# --- room in the cookie --------------------------------------------------------------------------------
 
 
 def many(numbers, **changes):
@@ -618,18 +652,20 @@ def test_a_sealed_record_gives_its_room_away(edges):
 
 
 def test_totals_leave_room_for_eighteen(edges):
-    edge = edges(REASONS, document(*(experiment(f"e-{n:02}", render="edge", goals=[TOTAL]) for n in range(19))))
+    edge = edges(REASONS, document(*(experiment(f"e-{n:02}", render="edge", goals=[TOTAL])
+                                     for n in range(19))))
     browser = Browser(edge.port)
     assert reasons(browser)[17] == "split" and reasons(browser)[18] == "cookie_full"
     assert len(browser.cookies["exp"]) <= 512
 
 
-# --- units without memory --------------------------------------------------------------------------------------------------
+# --- units without memory ------------------------------------------------------------------------------
 
 
 def test_header_units_in_a_fixed_experiment(made):
     edge = made(experiment("account-test", ("a", "b"), unit="account", goals=[PURCHASE, ORDER]),
-                experiment("learner", ("a", "b"), unit="account", allocation={"policy": "thompson", "goal": "purchase"}))
+                experiment("learner", ("a", "b"), unit="account",
+                           allocation={"policy": "thompson", "goal": "purchase"}))
     truth = collections.Counter()
     for number in range(40):
         account = {"X-Account": f"account-{number}"}
@@ -637,8 +673,10 @@ def test_header_units_in_a_fixed_experiment(made):
             variant = assignments(get(edge.port, "/", account).text)["account-test"]
             truth[variant] += 1
         for _ in range(2):
-            beacon(Browser(edge.port, headers=account), [{"goal": "purchase"}, {"goal": "revenue", "value": 2}])
-    assert dropped(edge, "unexposed", "account-test") == 10 * 4 and dropped(edge, "duplicate", "account-test") == 30 * 2
+            beacon(Browser(edge.port, headers=account), [{"goal": "purchase"},
+                                                         {"goal": "revenue", "value": 2}])
+    assert dropped(edge, "unexposed", "account-test") == 10 * 4
+    assert dropped(edge, "duplicate", "account-test") == 30 * 2
     assert rewarded(edge, key="learner") == 0
     edge.stop()
     counted = totals(edge, "account-test")
@@ -678,6 +716,7 @@ def test_ids_are_told_apart_by_goal_and_experiment(made):
     """One order reaches several goals of several experiments."""
     goals = [PURCHASE, ORDER, {"key": "signup"}]
     edge = made(experiment("button", goals=goals), experiment("hero", ("a", "b"), goals=goals))
-    events = [{"goal": goal, "id": "o-1", **({"value": 1} if goal == "revenue" else {})} for goal in ("purchase", "revenue", "signup")]
+    events = [{"goal": goal, "id": "o-1", **({"value": 1} if goal == "revenue" else {})}
+              for goal in ("purchase", "revenue", "signup")]
     beacon(visitor(edge), events)
     assert all(rewarded(edge, g["key"], key) == 1 for g, key in itertools.product(goals, ("button", "hero")))
