@@ -45,8 +45,9 @@ OriginTags tags_without_token(ngx_pool_t* pool, std::string_view list, std::stri
     std::string_view tag = cut_tag(list);
     if (tag.empty()) break;
     std::size_t mark = tag.rfind(kMark);
-    bool todays = token == "-" ? mark == tag.npos
-                               : mark != tag.npos && tag.back() == '"' &&
+    bool todays = token == kAnyToken ? true
+                  : token == "-"     ? mark == tag.npos
+                                     : mark != tag.npos && tag.back() == '"' &&
                                      tag.substr(mark + kMark.size(), tag.size() - mark - kMark.size() - 1) == token;
     if (!todays && tag != "*") continue;
     if (plain_end != plain) {

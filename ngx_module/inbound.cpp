@@ -60,11 +60,13 @@ void translate_conditions(ngx_http_request_t* r, Pin& pin) noexcept {
   if (in.if_none_match == nullptr && pin.if_none_match.asked.data != nullptr) {
     in.if_none_match = push_inbound(r, "If-None-Match", "if-none-match", view(pin.if_none_match.asked));
   }
-  if (in.if_none_match == nullptr && in.if_range == nullptr && in.if_modified_since == nullptr &&
+  if (in.if_none_match == nullptr && in.if_range == nullptr && in.if_match == nullptr && in.if_modified_since == nullptr &&
       in.if_unmodified_since == nullptr) {
     return;
   }
   if (loc_conf(r).isolation == static_cast<ngx_uint_t>(Isolation::kOff)) return;
+  // Whoever writes means the origin's version of it, whichever variant was shown.
+  if (in.if_match != nullptr) translate(r, in.if_match, kAnyToken, pin.if_match);
   std::string_view token = cohort_token(r, &pin, CohortScope::kOutward);
   // A date says nothing about the cohort: outward answers of an experiment carry none, so it is from before.
   bool dates = !anything_applied(&pin);

@@ -133,6 +133,7 @@ void isolate_validators(ngx_http_request_t* r, Pin& pin) noexcept {
   // What the client sent is compared with what it is sent, tokens and all.
   auto& in = r->headers_in;
   if (in.if_none_match != nullptr && pin.if_none_match.kept.data != nullptr) in.if_none_match->value = pin.if_none_match.kept;
+  if (in.if_match != nullptr && pin.if_match.kept.data != nullptr) in.if_match->value = pin.if_match.kept;
   if (in.if_range != nullptr && pin.if_range.kept.data != nullptr) in.if_range->value = pin.if_range.kept;
 }
 

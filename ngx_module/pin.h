@@ -58,7 +58,7 @@ struct Pin {
   Answer bot = Answer::kUnread, navigation = Answer::kUnread, prefetch = Answer::kUnread, https = Answer::kUnread;
   ngx_table_elt_t* assignments = nullptr;  // our elements of the inbound header list
   ngx_table_elt_t* cohort = nullptr;
-  Condition if_none_match, if_range;
+  Condition if_none_match, if_range, if_match;
   shared::CookieRecords records;
 
   Decision* find(int experiment) noexcept {

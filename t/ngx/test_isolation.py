@@ -405,6 +405,21 @@ def test_a_date_from_before_the_experiment_means_nothing(pages, path):
             assert pages.green.go(path, {name: date, "If-None-Match": own.header("ETag")}).status == 304
 
 
+def test_a_writer_names_the_version_of_the_origin(pages, backend):
+    """If-Match speaks of what is overwritten, not of the variant it was shown in."""
+    backend.answer = lambda path, headers: (200, [("ETag", '"v1"'), ("Content-Type", "text/html")],
+                                            (headers.get("If-Match") or "").encode())
+    for path in ("/fresh/item", "/cached/item"):
+        shown = {browser.go(path).header("ETag") for browser in (pages.control, pages.green)}
+        assert shown == {'"v1;exp=button.control"', '"v1;exp=button.green"'}
+        for tag in [*shown, '"v1"', "*", f'{sorted(shown)[0]},"v0"']:
+            expected_tag = re.sub(";exp=[^\"]*", "", tag)
+            saved = pages.green.fetch(path, {"If-Match": tag}, method="POST", body="x")
+            assert (saved.status, saved.text) == (200, expected_tag)
+    for status, tag in ((200, '"v1;exp=button.green"'), (412, '"v1;exp=button.control"'), (412, '"v0"')):
+        assert pages.green.go("/cached/item", {"If-Match": tag}).status == status
+
+
 @pytest.mark.parametrize("path", ["/cached/", "/fresh/", "/files/page.html"])
 def test_a_range_continues_only_the_own_variant(pages, path):
     whole = pages.green.go(path)
