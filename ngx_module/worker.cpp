@@ -28,16 +28,16 @@ class Worker {
   }
 
   void start() {
-    if (conf_.keys) {
-      keys_ = *conf_.keys;
-    } else {
-      generated_keys();
-    }
     if (slot_ == nullptr) {
       ngx_log_error(NGX_LOG_WARN, log_, 0, "experiment: more than %d processes look at the zone; retired experiments are not freed meanwhile",
                     shared::kMaxWorkers);
     }
     leader_.start();
+    if (conf_.keys) {
+      keys_ = *conf_.keys;
+    } else {
+      generated_keys();
+    }
     build(~std::size_t{0});
     timer_.handler = on_timer;
     timer_.data = this;
@@ -95,7 +95,7 @@ class Worker {
     }
     if (!builder_->step(budget)) return;
     auto plan = builder_->take();
-    if (zone_.header().leader.load(std::memory_order_relaxed) == static_cast<std::uint64_t>(ngx_pid)) {
+    if (leads()) {
       for (const auto& line : builder_->warnings()) ngx_log_error(NGX_LOG_WARN, log_, 0, "experiment: %s", line.c_str());
       warn_unknown_names(*plan);
     }
@@ -141,17 +141,24 @@ class Worker {
     }
   }
 
-  // Without experiment_keys: a ring of the state directory's own; without that, one of this process, and cookies do not outlive it.
+  // Without experiment_keys: a ring of the state directory's own, which begins as the zone's. Where there is none to be had, the zone's
+  // signs: every worker reads what another one signed, until a restart.
   void generated_keys() {
     std::string error;
-    auto generate = [] { return shared::generate_key_file().value_or(std::string()); };
-    auto text = shared::ensure_keys(conf_.state_directory, generate, error);
+    std::string own(zone_.header().keys.data());
+    auto text = shared::ensure_keys(conf_.state_directory, [&] { return own; }, error);
     if (text) keys_ = shared::KeyRing::parse(*text, error);
     if (keys_) return;
-    ngx_log_error(NGX_LOG_ERR, log_, 0,
-                  "experiment: keys in the state directory \"%s\": %s; cookies of this worker are not read by others until that is mended",
-                  conf_.state_directory.c_str(), error.c_str());
-    keys_ = shared::KeyRing::parse(generate(), error);
+    if (leads()) {
+      ngx_log_error(NGX_LOG_ERR, log_, 0,
+                    "experiment: keys in the state directory \"%s\": %s; cookies do not outlive a restart until that is mended",
+                    conf_.state_directory.c_str(), error.c_str());
+    }
+    keys_ = shared::KeyRing::parse(own, error);
+  }
+
+  bool leads() const noexcept {
+    return zone_.header().leader.load(std::memory_order_relaxed) == static_cast<std::uint64_t>(ngx_pid);
   }
 
   MainConf& conf_;

@@ -27,12 +27,14 @@ void* take_everything(ngx_slab_pool_t* pool, std::size_t& bytes) noexcept {
 ngx_int_t format_zone(ngx_shm_zone_t* shm, MainConf& conf, ngx_slab_pool_t* pool) noexcept {
   std::uint8_t id[16];
   char instance[22];
-  if (!random_bytes(id, sizeof(id))) return NGX_ERROR;
+  auto keys = shared::generate_key_file();
+  if (!keys || !random_bytes(id, sizeof(id))) return NGX_ERROR;
   shared::encode_base64url(id, sizeof(id), instance);
   shared::ZoneOptions options;
   options.stripes = stripes_of(conf);
   options.filter_bytes = conf.filter_bytes;
   options.instance = {instance, sizeof(instance)};
+  options.keys = *keys;
   std::size_t bytes = 0;
   void* memory = take_everything(pool, bytes);
   if (memory == nullptr || !shared::Zone::format(memory, bytes, options)) {

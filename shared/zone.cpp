@@ -67,6 +67,7 @@ std::optional<Zone> Zone::format(void* memory, std::uint64_t bytes, const ZoneOp
   header->bytes = bytes;
   header->filter_bytes = options.filter_bytes;
   options.instance.copy(header->instance.data(), header->instance.size() - 1);
+  options.keys.copy(header->keys.data(), header->keys.size() - 1);
   header->filter = plan.filter;
   header->node_counters = plan.node_counters;
   header->blocks = plan.blocks;
@@ -281,10 +282,15 @@ void Zone::release_table(Offset table) noexcept {
   arena().free(table, sizeof(TableBlock));
 }
 
+std::uint64_t Zone::image_bytes(const std::vector<ImageItem>& items) noexcept {
+  std::uint64_t bytes = sizeof(DocumentImage) + sizeof(ImageEntry) * items.size();
+  for (const auto& item : items) bytes += item.text.size();
+  return bytes;
+}
+
 bool Zone::publish_image(const std::vector<ImageItem>& items, std::uint64_t document_version) {
   std::uint64_t entries = sizeof(DocumentImage) + sizeof(ImageEntry) * items.size();
-  std::uint64_t bytes = entries;
-  for (const auto& item : items) bytes += item.text.size();
+  std::uint64_t bytes = image_bytes(items);
   Offset before = header_->image.load(kRelaxed);
   // The image's own version counts as well: a leader may have been killed between the two stores below.
   std::uint64_t version = header_->plan_version.load(kRelaxed) + 1;

@@ -23,6 +23,7 @@ struct ZoneOptions {
   std::uint32_t stripes = 1;           // 1 .. kMaxStripes
   std::uint64_t filter_bytes = 0;
   std::string_view instance;           // at most 23 characters
+  std::string_view keys;               // at most 319 characters
 };
 
 // What the leader publishes for one experiment of the document.
@@ -83,6 +84,8 @@ class Zone {
   void seal_epoch(ExperimentBlock& block, std::uint64_t id) noexcept;
   // Takes a sealed epoch out. Requires: its totals are stored and it was sealed long enough ago that no request adds to it.
   void drop_epoch(ExperimentBlock& block, std::uint64_t id) noexcept;
+  // What an image of these takes of the zone.
+  static std::uint64_t image_bytes(const std::vector<ImageItem>& items) noexcept;
   // Publishes a new image (version + 1) and retires the blocks that it does not name. False: the zone is full, the old one stays.
   bool publish_image(const std::vector<ImageItem>& items, std::uint64_t document_version);
   // Version of the oldest plan that a request of any worker still uses.

@@ -135,6 +135,7 @@ struct alignas(64) ZoneHeader {
   std::uint64_t bytes;
   std::uint64_t filter_bytes;
   std::array<char, 24> instance;          // 22 base64url characters: this zone's identity in the store
+  std::array<char, 320> keys;             // text of a key file: signs where neither nginx.conf nor the store has one
   Offset filter;
   Offset node_counters;                   // NodeCounters[stripes]
   Offset blocks;                          // std::atomic<Offset>[kMaxBlocks] of ExperimentBlocks
@@ -145,6 +146,7 @@ struct alignas(64) ZoneHeader {
   std::atomic<Offset> tables;             // chain of TableBlocks
   alignas(64) std::atomic<std::uint64_t> leader;        // pid of the worker that leads; 0: none
   std::atomic<std::uint64_t> leader_until_ms;           // CLOCK_MONOTONIC
+  std::atomic<std::uint64_t> ended_ms;                  // CLOCK_MONOTONIC, when a worker that ended last told of trouble
   std::atomic<std::uint64_t> zone_full;                 // experiments that are off because the zone is full
   ArenaState arena;
   std::array<WorkerSlot, kMaxWorkers> workers;
