@@ -2,6 +2,8 @@
 
 #include <signal.h>
 
+#include <algorithm>
+
 #include "ngx_module/worker.h"
 #include "ngx_module/zone.h"
 #include "shared/file_store.h"
@@ -12,6 +14,7 @@ namespace {
 constexpr ngx_msec_t kLeaseMs = 2000;
 constexpr ngx_msec_t kCollectMs = 1000;  // how often the allocator looks
 constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
+constexpr std::uint64_t kTellAgainMs = 10000;
 constexpr int kWaitForFirstStepMs = 1000;
 
 std::int64_t unix_ms() noexcept {
@@ -167,15 +170,20 @@ void Leader::step_done(ngx_event_t* event) noexcept {
 void Leader::finish(std::vector<shared::Message> messages) {
   report(messages);
   std::vector<std::string> full;
+  bool applied = false;
   {
     ZoneLock lock(conf_);
-    if (applied_changes_ != mind_->changes()) {
+    if ((applied = applied_changes_ != mind_->changes())) {
       full = sync_->apply(*mind_);
       applied_changes_ = mind_->changes();
     }
-    sync_->tidy(*mind_, unix_ms(), is_alive);
+    if (sync_->tidy(*mind_, unix_ms(), is_alive)) applied_changes_ = ~std::uint64_t{0};
   }
-  for (const auto& line : full) ngx_log_error(NGX_LOG_ERR, log_, 0, "experiment: %s", line.c_str());
+  for (const auto& line : full) {
+    bool said = std::find(said_full_.begin(), said_full_.end(), line) != said_full_.end();
+    if (!said) ngx_log_error(NGX_LOG_ERR, log_, 0, "experiment: %s", line.c_str());
+  }
+  if (applied) said_full_ = std::move(full);
   if (leaving_) step_down();
 }
 
@@ -190,20 +198,25 @@ void Leader::report(const std::vector<shared::Message>& messages) noexcept {
 
 void Leader::step_down() {
   leaving_ = true;
-  if (busy_) return;  // when the step is done
-  mind_.reset();
-  sync_.reset();
-  release_lease();
+  if (!busy_) release_lease();  // otherwise when the step is done
 }
 
 void Leader::end() {
   // A step that was under way has ended: nginx joins its thread pool before modules end.
   shared::Exchange wants;
   wants.counters = zone_.read_counters();
-  if (!wants.counters->empty()) {
-    mind_.reset();
+  if (mind_ != nullptr) {
+    report(mind_->flush(std::move(*wants.counters), unix_ms()));
+  } else if (!wants.counters->empty()) {
+    // Nobody knows who ends last, so all write; one of them tells of trouble.
+    wants.counters_only = true;
     shared::FileStore store(conf_.state_directory, std::string(zone_.header().instance.data()));
-    for (const auto& error : store.exchange(wants).errors) ngx_log_error(NGX_LOG_ERR, log_, 0, "experiment: %s", error.c_str());
+    auto errors = store.exchange(wants).errors;
+    std::uint64_t told = zone_.header().ended_ms.load(), now = monotonic_ms();
+    bool tell = told + kTellAgainMs < now && !errors.empty() && zone_.header().ended_ms.compare_exchange_strong(told, now);
+    for (const auto& error : errors) {
+      if (tell) ngx_log_error(NGX_LOG_ERR, log_, 0, "experiment: %s", error.c_str());
+    }
   }
   release_lease();
 }

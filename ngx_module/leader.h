@@ -48,6 +48,7 @@ class Leader {
   std::unique_ptr<shared::Conductor> mind_;   // while leading
   std::unique_ptr<shared::ZoneSync> sync_;
   std::uint64_t applied_changes_ = ~std::uint64_t{0};
+  std::vector<std::string> said_full_;         // of what the zone has no room for
   ngx_msec_t collected_ms_ = 0;
   ngx_msec_t flushed_ms_ = 0;
   bool busy_ = false;                          // a step is in the thread pool

@@ -21,6 +21,12 @@ SizeClass size_class(std::uint64_t bytes) noexcept {
   return {index, (rounded + 63) & ~std::uint64_t{63}};
 }
 
+std::uint64_t bytes_of(int index) noexcept {
+  if (index == 0) return 64;
+  std::uint64_t base = std::uint64_t{64} << ((index - 1) / 4);
+  return (base + base / 4 * static_cast<std::uint64_t>((index - 1) % 4 + 1) + 63) & ~std::uint64_t{63};
+}
+
 }  // namespace
 
 void Arena::format(Offset begin, Offset end) noexcept {
@@ -34,17 +40,15 @@ void Arena::format(Offset begin, Offset end) noexcept {
 Offset Arena::allocate(std::uint64_t bytes) noexcept {
   auto [index, rounded] = size_class(bytes);
   if (index >= ArenaState::kClasses) return 0;
-  Offset offset = state_->free[index].load(std::memory_order_relaxed);
-  if (offset != 0) {
-    state_->free[index].store(*at<Offset>(offset), std::memory_order_release);
-  } else {
-    Offset next = state_->next.load(std::memory_order_relaxed);
-    if (rounded > state_->end - next) {
-      state_->refused.fetch_add(1, std::memory_order_relaxed);
-      return 0;
-    }
+  Offset offset = take(index);
+  if (Offset next = state_->next.load(std::memory_order_relaxed); offset == 0 && rounded <= state_->end - next) {
     offset = next;
     state_->next.store(next + rounded, std::memory_order_release);
+  }
+  if (offset == 0) offset = cut(index, rounded);
+  if (offset == 0) {
+    state_->refused.fetch_add(1, std::memory_order_relaxed);
+    return 0;
   }
   state_->in_use.fetch_add(rounded, std::memory_order_relaxed);
   // A slow reader of the block's former life may still look: it reads zeroes and its own check fails.
@@ -55,11 +59,34 @@ Offset Arena::allocate(std::uint64_t bytes) noexcept {
 
 void Arena::free(Offset offset, std::uint64_t bytes) noexcept {
   auto [index, rounded] = size_class(bytes);
+  give(offset, index);
+  state_->in_use.fetch_sub(rounded, std::memory_order_relaxed);
+}
+
+Offset Arena::take(int index) noexcept {
+  Offset offset = state_->free[index].load(std::memory_order_relaxed);
+  if (offset != 0) state_->free[index].store(*at<Offset>(offset), std::memory_order_release);
+  return offset;
+}
+
+void Arena::give(Offset offset, int index) noexcept {
   // Whoever reads what is written here from now on also finds the block no longer where it was published.
   std::atomic_thread_fence(std::memory_order_release);
   __atomic_store_n(at<Offset>(offset), state_->free[index].load(std::memory_order_relaxed), __ATOMIC_RELAXED);
   state_->free[index].store(offset, std::memory_order_release);
-  state_->in_use.fetch_sub(rounded, std::memory_order_relaxed);
+}
+
+// The beginning of the smallest free block that is large enough; the rest of it becomes smaller free blocks.
+Offset Arena::cut(int index, std::uint64_t bytes) noexcept {
+  Offset offset = 0;
+  int larger = index;
+  while (offset == 0 && ++larger < ArenaState::kClasses) offset = take(larger);
+  if (offset == 0) return 0;
+  std::uint64_t left = bytes_of(larger) - bytes;
+  for (Offset rest = offset + bytes; left != 0; --larger) {
+    for (std::uint64_t size = bytes_of(larger); size <= left; rest += size, left -= size) give(rest, larger);
+  }
+  return offset;
 }
 
 }  // namespace experiment::shared

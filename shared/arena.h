@@ -2,7 +2,7 @@
 //
 // Only the leader of a node allocates and frees, under the zone's one mutex; every step commits with one store, so a leader that is
 // killed in between loses at most the block it had in hand (it leaks until the zone is made anew), never the arena.
-// A full arena refuses; it never evicts and never moves a block.
+// Freed blocks are cut up only when nothing else is left. A full arena refuses; it never evicts and never moves a block.
 #pragma once
 
 #include <array>
@@ -46,6 +46,9 @@ class Arena {
   }
 
  private:
+  Offset take(int index) noexcept;
+  void give(Offset offset, int index) noexcept;
+  Offset cut(int index, std::uint64_t bytes) noexcept;
   std::byte* base_;
   ArenaState* state_;
 };

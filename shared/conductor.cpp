@@ -63,6 +63,16 @@ std::vector<Message> Conductor::step(const StepInput& input) {
   return std::move(messages_);
 }
 
+std::vector<Message> Conductor::flush(Counters totals, std::int64_t now_ms) {
+  messages_.clear();
+  Exchange wants;
+  wants.counters_only = true;
+  wants.known_others = others_mark_;
+  wants.counters = std::move(totals);
+  for (const auto& error : store_->exchange(wants).errors) say_again(Severity::kError, error, now_ms);
+  return std::move(messages_);
+}
+
 void Conductor::say_again(Severity severity, const std::string& text, std::int64_t now_ms) {
   auto [place, fresh] = said_.try_emplace(text, now_ms);
   if (!fresh && now_ms - place->second < kSayAgainMs) return;

@@ -39,6 +39,8 @@ class Conductor {
 
   // Returns: what is worth a line in the log; a cause that lasts is said again at most every ten seconds.
   std::vector<Message> step(const StepInput& input);
+  // Writes the totals and nothing else, at the end of a process.
+  std::vector<Message> flush(Counters totals, std::int64_t now_ms);
 
   // The state after the last step. `changes` moves when document or runtime did.
   std::uint64_t changes() const noexcept { return changes_; }

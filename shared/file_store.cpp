@@ -21,8 +21,10 @@ Answer FileStore::exchange(const Exchange& wants) {
     }
   };
   // Kills first: they must not wait for a slow disk to take the counters.
-  part(runtime_);
-  part(documents_);
+  if (!wants.counters_only) {
+    part(runtime_);
+    part(documents_);
+  }
   part(counters_);
   return answer;
 }

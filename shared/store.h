@@ -30,6 +30,7 @@ struct Exchange {
   std::optional<Counters> counters;  // this instance's absolute totals; merged by max into what the store holds of it
   // The text that was accepted as `known_document`: kept as the last good one.
   std::optional<std::string> good_document;
+  bool counters_only = false;      // at the end of a process: nothing is asked of document and runtime
   std::uint64_t known_others = 0;  // mark of the other instances' totals the caller has
 };
 

@@ -49,7 +49,6 @@ Offset ZoneSync::ensure(const std::string& key, const ExperimentRuntime& state) 
   ExperimentBlock* block = find(key, state.generation);
   Offset offset = 0;
   if (block != nullptr) {
-    block->retired.store(0, std::memory_order_release);
     offset = known_[{key, state.generation}];
   } else {
     offset = zone_.ensure_block(key, state.generation);
@@ -58,7 +57,13 @@ Offset ZoneSync::ensure(const std::string& key, const ExperimentRuntime& state) 
     block = zone_.at<ExperimentBlock>(offset);
   }
   set_mask(*block, kill_mask(state));
-  return zone_.ensure_rows(*block, static_cast<int>(state.arms.size())) && bring(key, state, *block) ? offset : 0;
+  if (!zone_.ensure_rows(*block, static_cast<int>(state.arms.size())) || !bring(key, state, *block)) {
+    refused_ = true;
+    // What runs is not put off for want of room: it goes on with the epoch it has.
+    if (block->current.load(std::memory_order_relaxed) == 0) return 0;
+  }
+  block->retired.store(0, std::memory_order_release);
+  return offset;
 }
 
 // Epochs that still take rewards, and the current one with its table.
@@ -79,31 +84,32 @@ bool ZoneSync::bring(const std::string&, const ExperimentRuntime& state, Experim
   return true;
 }
 
+class ZoneSync::Reserve {
+ public:
+  Reserve(const Zone& zone, const std::vector<ImageItem>& items) : arena_(zone.arena()), bytes_(Zone::image_bytes(items)) {
+    for (Offset& offset : offsets_) offset = arena_.allocate(bytes_);
+  }
+  ~Reserve() {
+    for (Offset offset : offsets_) {
+      if (offset != 0) arena_.free(offset, bytes_);
+    }
+  }
+  Reserve(const Reserve&) = delete;
+  Reserve& operator=(const Reserve&) = delete;
+  bool fits() const { return offsets_[0] != 0; }
+
+ private:
+  Arena arena_;
+  std::uint64_t bytes_;
+  std::array<Offset, 2> offsets_{};
+};
+
 std::vector<std::string> ZoneSync::apply(const Conductor& conductor) {
   std::vector<std::string> lines;
-  std::vector<ImageItem> items;
-  std::uint64_t full = 0;
-  const auto& parsed = conductor.document();
+  std::vector<ImageItem> items = texts_of(conductor);
+  refused_ = false;
+  bring_all(conductor, items, lines);
   const Runtime& runtime = conductor.runtime();
-  for (std::size_t i = 0; i < parsed.document.experiments.size(); ++i) {
-    const auto& experiment = parsed.document.experiments[i];
-    auto state = runtime.experiments.find(experiment.key);
-    ImageItem item;
-    if (experiment.not_in_build.empty() && state != runtime.experiments.end()) {
-      item.block = ensure(experiment.key, state->second);
-      item.text = encode_plan_text(state->second, parsed.canonical[i]);
-      if (item.block == 0) {
-        ++full;
-        lines.push_back("the zone is full: experiment \"" + experiment.key + "\" is off on this edge; a larger experiment_zone is needed");
-      }
-    } else {
-      ExperimentRuntime numbers;  // enough for a worker to know it, and that it is off
-      for (const auto& variant : experiment.variants) numbers.arms.push_back(variant.key);
-      item.text = encode_plan_text(numbers, parsed.canonical[i]);
-    }
-    items.push_back(std::move(item));
-  }
-  zone_.header().zone_full.store(full);
   // Kills of experiments that the document dropped hold too, while plans still know them.
   for (const auto& [key, state] : runtime.experiments) {
     if (ExperimentBlock* block = find(key, state.generation)) set_mask(*block, kill_mask(state));
@@ -114,19 +120,65 @@ std::vector<std::string> ZoneSync::apply(const Conductor& conductor) {
   return lines;
 }
 
+// What workers are to compile, without the blocks.
+std::vector<ImageItem> ZoneSync::texts_of(const Conductor& conductor) const {
+  std::vector<ImageItem> items;
+  const auto& parsed = conductor.document();
+  const Runtime& runtime = conductor.runtime();
+  for (std::size_t i = 0; i < parsed.document.experiments.size(); ++i) {
+    const auto& experiment = parsed.document.experiments[i];
+    auto state = runtime.experiments.find(experiment.key);
+    ImageItem item;
+    if (experiment.not_in_build.empty() && state != runtime.experiments.end()) {
+      item.text = encode_plan_text(state->second, parsed.canonical[i]);
+    } else {
+      ExperimentRuntime numbers;  // enough for a worker to know it, and that it is off
+      for (const auto& variant : experiment.variants) numbers.arms.push_back(variant.key);
+      item.text = encode_plan_text(numbers, parsed.canonical[i]);
+    }
+    items.push_back(std::move(item));
+  }
+  return items;
+}
+
+// Those that run first, so that what is new never takes their room.
+void ZoneSync::bring_all(const Conductor& conductor, std::vector<ImageItem>& items, std::vector<std::string>& lines) {
+  const auto& experiments = conductor.document().document.experiments;
+  const Runtime& runtime = conductor.runtime();
+  Reserve reserve(zone_, items);
+  std::vector<std::string> off;
+  for (bool runs : {true, false}) {
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      const std::string& key = experiments[i].key;
+      auto state = runtime.experiments.find(key);
+      if (!experiments[i].not_in_build.empty() || state == runtime.experiments.end() || items[i].block != 0) continue;
+      const ExperimentBlock* block = find(key, state->second.generation);
+      if ((block != nullptr && block->current.load(std::memory_order_relaxed) != 0) != runs) continue;
+      if (runs || reserve.fits()) items[i].block = ensure(key, state->second);
+      if (items[i].block == 0) off.push_back(key);
+    }
+  }
+  zone_.header().zone_full.store(off.size());
+  if (off.empty()) return;
+  refused_ = true;
+  lines.push_back("the zone is full: " + std::to_string(off.size()) + " experiments are off on this edge, the first is \"" +
+                  off.front() + "\"; a larger experiment_zone is needed");
+}
+
 void ZoneSync::publish_image(const Conductor& conductor, std::vector<ImageItem> items, std::vector<std::string>& lines) {
   std::uint64_t hash = hash_of(items);
   if (hash == shown_ && conductor.document_version() == document_version_) return;
   if (!zone_.publish_image(items, conductor.document_version())) {
     lines.push_back("the zone is full: definitions " + std::to_string(conductor.document_version()) +
                     " do not fit, version " + std::to_string(document_version_) + " stays in use; a larger experiment_zone is needed");
+    refused_ = true;
     return;
   }
   shown_ = hash;
   document_version_ = conductor.document_version();
 }
 
-void ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*alive)(std::uint32_t pid)) {
+bool ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*alive)(std::uint32_t pid)) {
   zone_.filter().rotate_if_due(now_ms);
   for (const auto& experiment : conductor.document().document.experiments) {
     auto state = conductor.runtime().experiments.find(experiment.key);
@@ -151,18 +203,20 @@ void ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*aliv
     }
   }
   zone_.drop_workers(alive);
-  free_retired(conductor, now_ms);
+  return free_retired(conductor, now_ms) && refused_;
 }
 
 // A retired block may go when no plan knows it any more and the totals that the store took are younger than that.
-void ZoneSync::free_retired(const Conductor& conductor, std::int64_t now_ms) {
+bool ZoneSync::free_retired(const Conductor& conductor, std::int64_t now_ms) {
   if (zone_.oldest_plan() < zone_.header().plan_version.load(std::memory_order_relaxed)) {
     moved_on_ms_ = 0;
   } else if (moved_on_ms_ == 0) {
     moved_on_ms_ = now_ms;
   } else if (conductor.flushed_ms() > moved_on_ms_ && zone_.free_retired() != 0) {
     index();
+    return true;
   }
+  return false;
 }
 
 }  // namespace experiment::shared

@@ -17,16 +17,21 @@ class ZoneSync {
  public:
   explicit ZoneSync(const Zone& zone);
 
-  // Returns: one line for each experiment that the zone has no room for.
+  // Returns: lines on what the zone has no room for.
   std::vector<std::string> apply(const Conductor& conductor);
   // Seals and drops epochs, rotates the filter, frees what is retired. `alive` tells whether a worker's process is.
-  void tidy(const Conductor& conductor, std::int64_t now_ms, bool (*alive)(std::uint32_t pid));
+  // Returns: whether there is room again for something that apply() had none for.
+  bool tidy(const Conductor& conductor, std::int64_t now_ms, bool (*alive)(std::uint32_t pid));
 
  private:
+  // Keeps two images' room free while blocks are made, or a full zone could never show a document without the experiments that fill it.
+  class Reserve;
   Offset ensure(const std::string& key, const ExperimentRuntime& state);
   bool bring(const std::string& key, const ExperimentRuntime& state, ExperimentBlock& block);
+  std::vector<ImageItem> texts_of(const Conductor& conductor) const;
+  void bring_all(const Conductor& conductor, std::vector<ImageItem>& items, std::vector<std::string>& lines);
   void publish_image(const Conductor& conductor, std::vector<ImageItem> items, std::vector<std::string>& lines);
-  void free_retired(const Conductor& conductor, std::int64_t now_ms);
+  bool free_retired(const Conductor& conductor, std::int64_t now_ms);
   void index();
   ExperimentBlock* find(const std::string& key, std::uint32_t generation) const;
 
@@ -34,6 +39,7 @@ class ZoneSync {
   std::map<std::pair<std::string, std::uint32_t>, Offset> known_;
   std::uint64_t shown_ = 0;             // hash of the image published last
   std::uint64_t document_version_ = 0;
+  bool refused_ = false;                // apply() had too little room
   std::int64_t moved_on_ms_ = 0;        // since when every worker has the newest plan; 0: not yet
 };
 
