@@ -194,3 +194,29 @@ def test_names_that_no_definition_has_are_warned_of_once(edges):
     for pattern in expected:
         assert len(edge.wait_log(pattern)) == 1, pattern
     assert len(edge.lines(r"\[warn\]")) == len(expected), edge.lines(r"\[warn\]")
+
+
+def test_a_full_zone_refuses_loudly_and_evicts_nothing(edges):
+    text = """
+    experiment_zone zone=e:{size} state={folder}/state filter=64k;
+    experiment_unit account header=X-Account;
+    """
+    edge = edges(CONF, document(witness(goals=[])), zone=text, size="768k", workers=2)
+    before = {unit: variant(edge, unit) for unit in map(str, range(40))}
+    exposed = {k: v for k, v in edge.metrics().items() if "exposures_total" in k}
+    many = [experiment(f"e{n}", [f"v{i}" for i in range(10)], unit="account", render="edge") for n in range(60)]
+    edge.define(document(witness(goals=[]), *many))
+    edge.wait(lambda: edge.metrics()["nginx_experiment_experiments"] == 61)
+    off = edge.metrics()["nginx_experiment_zone_full"]
+    assert 0 < off < 60
+    line = edge.wait_log(r"\[error\].*the zone is full")
+    expected = rf'the zone is full: {off:.0f} experiments are off on this edge, the first is "e\d+"; a larger experiment_zone'
+    assert len(line) == 1 and re.search(expected, line[0]), line
+    assert {unit: variant(edge, unit) for unit in before} == before
+    assert {k: v for k, v in edge.metrics().items() if "exposures_total" in k and "witness" in k} == exposed
+    # Without the others there is room again.
+    edge.define(document(witness(goals=[]), many[0], many[-1]))
+    edge.wait(lambda: edge.metrics()["nginx_experiment_zone_full"] == 0, seconds=15)
+    split = 'nginx_experiment_decisions_total{experiment="e59",reason="split"}'
+    edge.wait(lambda: variant(edge) and edge.metrics().get(split))
+    assert {unit: variant(edge, unit) for unit in before} == before
