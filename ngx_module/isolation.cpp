@@ -1,5 +1,7 @@
 #include "ngx_module/isolation.h"
 
+#include <algorithm>
+
 #include "ngx_module/cohort.h"
 #include "ngx_module/compat.h"
 #include "ngx_module/decide.h"
@@ -24,11 +26,25 @@ bool contains(std::string_view text, std::string_view lowcase) noexcept {
 }
 
 #if (NGX_HTTP_CACHE)
+// Whether a Vary names our header, and not one that only begins or ends like it.
+bool names_cohort(std::string_view vary) noexcept {
+  constexpr std::string_view kSpace = " \t";
+  while (!vary.empty()) {
+    std::size_t comma = vary.find(',');
+    std::string_view name = vary.substr(0, comma);
+    vary.remove_prefix(comma == vary.npos ? vary.size() : comma + 1);
+    name.remove_prefix(std::min(name.size(), name.find_first_not_of(kSpace)));
+    name = name.substr(0, name.find_last_not_of(kSpace) + 1);
+    if (name.size() == kCohortHeader.size() && contains(name, "experiment-cohort")) return true;
+  }
+  return false;
+}
+
 // Whether the entry that this answer came from was stored with our Vary.
 bool was_isolated(const ngx_http_cache_t& cache) noexcept {
   if (cache.buf == nullptr || cache.buf->start == nullptr) return false;
   const auto* header = reinterpret_cast<const ngx_http_file_cache_header_t*>(cache.buf->start);
-  return contains({reinterpret_cast<const char*>(header->vary), header->vary_len}, "experiment-cohort");
+  return names_cohort({reinterpret_cast<const char*>(header->vary), header->vary_len});
 }
 #endif
 
@@ -97,7 +113,7 @@ void isolate_inward(ngx_http_request_t* r, Pin* pin) noexcept {
     worker_counters().not_isolated.fetch_add(1, std::memory_order_relaxed);
   }
   std::string_view vary = view(cache.vary);
-  if (contains(vary, "experiment-cohort")) return;
+  if (names_cohort(vary)) return;
   if (vary.empty()) {
     cache.vary = borrow(kCohortHeader);
     return;
