@@ -94,6 +94,9 @@ char* merge_loc_conf(ngx_conf_t* cf, void* parent, void* child) noexcept {
     conf.placement_set = before.placement_set;
   }
   if (conf.exposure == nullptr) conf.exposure = before.exposure;
+  // An "if" inside a location is a location without a name: what that location rewards, it rewards.
+  auto* core = static_cast<ngx_http_core_loc_conf_t*>(ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
+  if (conf.rewards == nullptr && core->noname) conf.rewards = before.rewards;
   ngx_conf_merge_uint_value(conf.isolation, before.isolation, static_cast<ngx_uint_t>(Isolation::kPrivate));
   ngx_conf_merge_value(conf.cache, before.cache, 1);
   ngx_conf_merge_uint_value(conf.cohort_max, before.cohort_max, 64);
