@@ -80,7 +80,8 @@ bool is_named(const ngx_table_elt_t& header, std::string_view lowcase) noexcept 
   if (header.key.len != lowcase.size()) return false;
   for (std::size_t i = 0; i < lowcase.size(); ++i) {
     u_char c = ngx_tolower(header.key.data[i]);
-    if ((c == '_' ? '-' : c) != static_cast<u_char>(lowcase[i])) return false;
+    bool letter = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+    if ((letter ? c : '-') != static_cast<u_char>(lowcase[i])) return false;
   }
   return true;
 }

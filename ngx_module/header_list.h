@@ -37,7 +37,8 @@ ngx_table_elt_t* push_inbound(ngx_http_request_t* r, std::string_view name, std:
                               std::string_view value) noexcept;
 // A new outbound header.
 ngx_table_elt_t* push_outbound(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept;
-// Whether the header has this name, in any case, with dashes or underscores. Requires: `lowcase` has lower case and dashes.
+// Whether the header has this name in any spelling that a CGI-like backend could take for it: any case, with dashes, underscores, dots
+// or other marks. Requires: `lowcase` has lower case and dashes.
 bool is_named(const ngx_table_elt_t& header, std::string_view lowcase) noexcept;
 
 }  // namespace experiment::ngx
