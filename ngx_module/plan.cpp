@@ -150,6 +150,8 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
 }
 
 void PlanBuilder::resolve() {
+  plan_->variables.clear();  // memory may have run out half-way the last time
+  plan_->placements.clear();
   std::map<std::string, std::vector<GoalUse>> goals;
   for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
     const auto& experiment = *plan_->experiments[i];
