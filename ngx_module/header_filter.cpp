@@ -15,6 +15,8 @@ ngx_http_output_header_filter_pt next_of_outward = nullptr;
 
 // Before not_modified.
 ngx_int_t first_filter(ngx_http_request_t* r) noexcept {
+  // A reload that failed may have left us in the chain of workers whose configuration has no zone.
+  if (main_conf(r).shm == nullptr) return next_of_first(r);
   if (r != r->main) {
     Pin* pin = find_pin(r);
     isolate_inward(r, pin);

@@ -187,7 +187,10 @@ void release_plan(Plan* plan) noexcept {
 const shared::KeyRing& worker_keys() noexcept { return worker->keys(); }
 const shared::Zone& worker_zone() noexcept { return worker->zone(); }
 std::uint32_t worker_stripe() noexcept { return worker->stripe(); }
-shared::NodeCounters& worker_counters() noexcept { return worker->zone().node(worker->stripe()); }
+shared::NodeCounters& worker_counters() noexcept {
+  static shared::NodeCounters nobodys;  // of a worker that runs without experiments: headers are stripped there as well
+  return worker == nullptr ? nobodys : worker->zone().node(worker->stripe());
+}
 
 void warn_plain_cookie(ngx_http_request_t* r, const CookieName& name) noexcept {
   if (worker->warned_plain_cookie) return;
