@@ -12,6 +12,11 @@ namespace {
 // keep epochs from growing.
 constexpr std::size_t kManyEpochs = 500;
 
+// 0 where the clock was set back behind it: nothing is younger than now.
+double seconds_since(std::int64_t then_ms, std::int64_t now_ms) {
+  return static_cast<double>(std::max<std::int64_t>(0, now_ms - then_ms)) / 1000;
+}
+
 std::vector<bandit::EpochCounts> counts_of(const std::string& key, const ExperimentRuntime& state, int goal,
                                            const Counters& totals, std::int64_t now_ms) {
   std::vector<bandit::EpochCounts> epochs;
@@ -23,7 +28,7 @@ std::vector<bandit::EpochCounts> counts_of(const std::string& key, const Experim
     const CounterVector& vector = found->second;
     auto at = [&](std::size_t i) { return i < vector.size() ? vector[i] : 0; };
     bandit::EpochCounts counts;
-    counts.age_of_end_s = record.ended_ms == 0 ? 0 : static_cast<double>(now_ms - record.ended_ms) / 1000;
+    counts.age_of_end_s = record.ended_ms == 0 ? 0 : seconds_since(record.ended_ms, now_ms);
     for (std::size_t arm = 0; arm < record.quotas.size(); ++arm) {
       counts.n.push_back(at((1 + arm) * columns));
       counts.s.push_back(std::min(at((1 + arm) * columns + column), counts.n.back()));
@@ -75,7 +80,7 @@ AllocationLook allocate(const bandit::Experiment& experiment, ExperimentRuntime&
   std::vector<double> current(last.quotas.begin(), last.quotas.end());
   current.resize(declared.size(), 0);
   for (double& weight : current) weight /= bandit::kSlots;
-  double elapsed_s = static_cast<double>(now_ms - state.started_ms) / 1000;
+  double elapsed_s = seconds_since(state.started_ms, now_ms);
   auto next = bandit::thompson(experiment.policy, goal->smaller_is_better, declared, current, epochs, elapsed_s);
   look.phase = next.phase;
   look.p_best = next.p_best;
@@ -89,8 +94,7 @@ AllocationLook allocate(const bandit::Experiment& experiment, ExperimentRuntime&
   // A killed arm's slots are given away at the next look, not when the epoch has enough exposures: its units see nothing meanwhile.
   bool holds_killed = false;
   for (std::size_t arm = 0; arm < declared.size(); ++arm) holds_killed |= (mask >> arm & 1) != 0 && current[arm] > 0;
-  auto unsealed = std::count_if(state.epochs.begin(), state.epochs.end(), [](const auto& e) { return !e.sealed; });
-  if (!may_publish || next.phase == bandit::Phase::kHeld || !bandit::may_start(static_cast<int>(unsealed))) return look;
+  if (!may_publish || next.phase == bandit::Phase::kHeld || ring_full(state)) return look;
   if (!holds_killed && !bandit::may_end(epoch)) return look;
   look.new_epoch = start_epoch(state, next.weights, now_ms, random_bits);
   return look;

@@ -64,6 +64,21 @@ std::string generation_change(const Experiment& experiment, const ExperimentRunt
   return {};
 }
 
+std::vector<std::string> keys_of(const std::vector<bandit::Variant>& variants) {
+  std::vector<std::string> keys;
+  for (const auto& variant : variants) keys.push_back(variant.key);
+  return keys;
+}
+
+// Whether arms and goals are numbered as the definition lists them.
+bool numbered_as_listed(const Experiment& experiment, const ExperimentRuntime& state) {
+  auto same = [](const bandit::Goal& goal, const GoalRecord& record) {
+    return goal.key == record.key && same_counting(record_of(goal), record);
+  };
+  return state.arms == keys_of(experiment.variants) &&
+         std::equal(experiment.goals.begin(), experiment.goals.end(), state.goals.begin(), state.goals.end(), same);
+}
+
 void begin_generation(const Experiment& experiment, ExperimentRuntime& state) {
   state.generation_signature = generation_signature(experiment);
   state.arms.clear();
@@ -94,9 +109,12 @@ class Reconciler {
 
   void number(const Experiment& experiment, ExperimentRuntime& state) {
     bool shown = !state.epochs.empty();
-    if (!shown && state.generation_signature != generation_signature(experiment)) {
-      begin_generation(experiment, state);
-      if (state.revision_signature != 0) note(experiment, "redefined before it ran");
+    if (!shown) {
+      // Nobody has a number yet: they follow the definition, so that the first table is contiguous in its order.
+      if (state.generation_signature != generation_signature(experiment) || !numbered_as_listed(experiment, state)) {
+        begin_generation(experiment, state);
+        if (state.revision_signature != 0) note(experiment, "redefined before it ran");
+      }
     } else if (std::string why = generation_change(experiment, state); !why.empty()) {
       begin_generation(experiment, state);
       ++state.generation;
@@ -138,6 +156,7 @@ class Reconciler {
   void ensure_epoch(const Experiment& experiment, ExperimentRuntime& state) {
     std::vector<double> weights = declared_weights(experiment, state);
     std::string why = epoch_change(experiment, state, weights);
+    if (ring_full(state)) return;  // the current one goes on until an epoch is sealed
     if (why.empty() || !start_epoch(state, weights, now_ms_, random_())) return;
     note(experiment, "epoch " + std::to_string(state.epochs.back().id) + ": " + why);
   }
@@ -182,6 +201,11 @@ std::vector<Change> reconcile(const bandit::Document& document, Runtime& runtime
     if (experiment.not_in_build.empty()) reconciler.run(experiment);
   }
   return reconciler.take();
+}
+
+bool ring_full(const ExperimentRuntime& state) {
+  auto unsealed = std::count_if(state.epochs.begin(), state.epochs.end(), [](const auto& e) { return !e.sealed; });
+  return !bandit::may_start(static_cast<int>(unsealed));
 }
 
 std::vector<double> declared_weights(const bandit::Experiment& experiment, const ExperimentRuntime& state) {

@@ -28,6 +28,8 @@ std::vector<Change> reconcile(const bandit::Document& document, Runtime& runtime
 std::vector<double> declared_weights(const bandit::Experiment& experiment, const ExperimentRuntime& state);
 // Starts a new epoch with these weights, by least movement from the table before it. False: the weights make no table.
 bool start_epoch(ExperimentRuntime& state, const std::vector<double>& weights, std::int64_t now_ms, std::uint64_t random_bits);
+// Whether a new epoch has to wait until one is sealed: what is open is never evicted.
+bool ring_full(const ExperimentRuntime& state);
 // Arm number of a variant, or -1.
 int arm_of(const ExperimentRuntime& state, std::string_view variant);
 // Longest goal window of the experiment in milliseconds: how long an epoch stays open behind its end.
