@@ -288,7 +288,7 @@ def test_a_bad_reload_leaves_the_old_configuration_serving(edges, change, expect
     page = {"Accept": "text/html", "Cookie": "uid=somebody"}
     before = get(edge.port, "/", page)
     assert before.header("X-Which") == "old" and before.text in ("control", "green")
-    workers = set(edge.worker_pids())
+    workers = edge.wait(lambda: len(found := set(edge.worker_pids())) == edge.workers and found)
     edge.configure(**change)
     edge.send(signal.SIGHUP)
     assert len(edge.wait_log(EMERG)) == 1

@@ -1,4 +1,4 @@
-"""Definitions while nginx runs: bad ones change nothing and say why, good ones are in use within a second, without a reload."""
+"""Definitions while nginx runs: bad ones change nothing and say why, good ones are in use within a second."""
 import json
 import pathlib
 import re
@@ -30,7 +30,7 @@ def variant(edge, unit="somebody"):
 
 
 def on_every_worker(edge, condition, seconds=1.0):
-    """Whether, `seconds` from now, every worker answers so that condition(variant, assignments) holds; and asks each of them."""
+    """Whether, `seconds` from now, condition(variant, assignments) holds of every worker's answers; each is asked."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(0.01)
@@ -131,7 +131,8 @@ def test_without_experiments_everything_is_served(edges, definitions):
     for _ in range(20):
         assert get(edge.port, "/", {"X-Account": "somebody"}).text.split("|")[:2] == ["", "none"]
     if definitions is None:
-        assert len(edge.wait_log(r"definitions\.json: No such file or directory; no experiment runs until it is there")) == 1
+        absent = r"definitions\.json: No such file or directory; no experiment runs until it is there"
+        assert len(edge.wait_log(absent)) == 1
     edge.define(document(witness()))
     assert on_every_worker(edge, lambda text, _: text in ("control", "green"))
 
@@ -177,7 +178,10 @@ def test_names_that_no_definition_has_are_warned_of_once(edges):
     conf = """
         server {
             listen 127.0.0.1:{port};
-            location / { experiment all; return 200 "$variant_witness$variant_nobody$experiment_reason_nobody$variant_no_one|$pid"; }
+            location / {
+                experiment all;
+                return 200 "$variant_witness$variant_nobody$experiment_reason_nobody$variant_no_one|$pid";
+            }
             location /a { experiment nothing-* none-such; return 200 ""; }
             location /b { experiment witness; experiment_reward no-goal; return 200 ""; }
             location /c { experiment witness; experiment_reward purchase; return 200 ""; }
@@ -210,7 +214,7 @@ def test_a_full_zone_refuses_loudly_and_evicts_nothing(edges):
     off = edge.metrics()["nginx_experiment_zone_full"]
     assert 0 < off < 60
     line = edge.wait_log(r"\[error\].*the zone is full")
-    expected = rf'the zone is full: {off:.0f} experiments are off on this edge, the first is "e\d+"; a larger experiment_zone'
+    expected = rf'the zone is full: {off:.0f} experiments are off on this edge, the first is "e\d+"; a larger'
     assert len(line) == 1 and re.search(expected, line[0]), line
     assert {unit: variant(edge, unit) for unit in before} == before
     assert {k: v for k, v in edge.metrics().items() if "exposures_total" in k and "witness" in k} == exposed

@@ -1,13 +1,12 @@
 """A kill: within a second everywhere, by file or by experimentctl, whatever else happens, until somebody resumes."""
-import json
 import os
 import signal
 import threading
 import time
 
 import pytest
-from lib.client import NAVIGATION, Browser, get
-from lib.edge import ZONE, document, experiment
+from lib.client import Browser, get
+from lib.edge import document, experiment
 
 CONF = """
     server {

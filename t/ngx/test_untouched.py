@@ -1,4 +1,4 @@
-"""A configuration without the module's directives is untouched: an nginx that loaded the module answers as one that did not."""
+"""Without the module's directives nothing changes: an nginx that loaded the module answers as one that did not."""
 import os
 import pathlib
 import re
