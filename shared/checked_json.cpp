@@ -144,7 +144,7 @@ std::string StateValue::path() const {
 
 void StateValue::refuse(std::string_view expected) const {
   std::string shown = dump(*value_);
-  if (shown.size() > kShownBytes) shown = shown.substr(0, kShownBytes) + "...";
+  if (shown.size() > kShownBytes) shown.replace(kShownBytes, shown.npos, "...");
   const std::string place = path();
   throw StateError{"at " + (place.empty() ? "/" : place) + ": " + shown + ", expected " + std::string(expected)};
 }

@@ -175,7 +175,7 @@ class Reconciler {
       // A variant that came or went resets the shares to the declared ones; otherwise what was learned stays. Without a floor a share of
       // nothing is something learned, too.
       for (std::size_t a = 0; a < weights.size(); ++a) {
-        bool learned = weights[a] > 0 && a < last.quotas.size() && experiment.policy.floor * bandit::kSlots < 1;
+        bool learned = a < last.quotas.size() && weights[a] > 0 && experiment.policy.floor * bandit::kSlots < 1;
         if ((weights[a] > 0) != (current[a] > 0) && !learned && !killed(state, a)) return "variants with weight changed";
       }
     }

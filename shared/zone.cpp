@@ -61,6 +61,7 @@ std::optional<Zone> Zone::format(void* memory, std::uint64_t bytes, const ZoneOp
   if (bytes < least_bytes(options)) return std::nullopt;
   Plan plan = plan_of(options);
   std::memset(memory, 0, plan.arena);
+  // cppcheck-suppress legacyUninitvar
   auto* header = new (memory) ZoneHeader{};
   header->layout_version = kLayoutVersion;
   header->stripes = options.stripes;

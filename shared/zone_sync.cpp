@@ -3,6 +3,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "shared/plan_text.h"
@@ -68,16 +69,25 @@ Offset ZoneSync::ensure(const std::string& key, const ExperimentRuntime& state) 
 
 // Epochs that still take rewards, and the current one with its table.
 bool ZoneSync::bring(const std::string&, const ExperimentRuntime& state, ExperimentBlock& block) {
+  // Records pile up over the years, the ring does not: what it holds is looked up once.
+  std::vector<std::uint64_t> held;
+  for (const auto& place : block.epochs) {
+    if (Offset offset = place.load(std::memory_order_relaxed); offset != 0) held.push_back(zone_.at<EpochBlock>(offset)->id);
+  }
+  std::sort(held.begin(), held.end());
+  Offset shown = block.current.load(std::memory_order_relaxed);
   for (const EpochRecord& record : state.epochs) {
+    bool here = std::binary_search(held.begin(), held.end(), record.id);
     if (record.sealed) {
-      zone_.seal_epoch(block, record.id);
+      if (here) zone_.seal_epoch(block, record.id);
       continue;
     }
     bool current = &record == &state.epochs.back();
     if (!current) {
-      if (!zone_.ensure_epoch(block, record, state.goals, nullptr)) return false;
+      if (!here && !zone_.ensure_epoch(block, record, state.goals, nullptr)) return false;
       continue;
     }
+    if (shown != 0 && zone_.at<EpochBlock>(shown)->id == record.id) continue;
     auto table = bandit::decode_runs(state.runs, static_cast<int>(record.quotas.size()));
     if (!table || !zone_.ensure_epoch(block, record, state.goals, &*table)) return false;
   }
@@ -115,7 +125,7 @@ std::vector<std::string> ZoneSync::apply(const Conductor& conductor) {
     if (ExperimentBlock* block = find(key, state.generation)) set_mask(*block, kill_mask(state));
   }
   zone_.header().kill_all.store(runtime.kill_all.empty() ? 0 : 1, std::memory_order_release);
-  publish_image(conductor, std::move(items), lines);
+  publish_image(conductor, items, lines);
   zone_.header().adopted.store(1, std::memory_order_release);
   return lines;
 }
@@ -165,7 +175,7 @@ void ZoneSync::bring_all(const Conductor& conductor, std::vector<ImageItem>& ite
                   off.front() + "\"; a larger experiment_zone is needed");
 }
 
-void ZoneSync::publish_image(const Conductor& conductor, std::vector<ImageItem> items, std::vector<std::string>& lines) {
+void ZoneSync::publish_image(const Conductor& conductor, const std::vector<ImageItem>& items, std::vector<std::string>& lines) {
   std::uint64_t hash = hash_of(items);
   if (hash == shown_ && conductor.document_version() == document_version_) return;
   if (!zone_.publish_image(items, conductor.document_version())) {
@@ -190,15 +200,20 @@ bool ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*aliv
       double p = best != conductor.p_best().end() && arm < best->second.size() ? best->second[arm] : 0;
       block->best_ppm[arm].store(static_cast<std::uint32_t>(std::lround(p * 1e6)), std::memory_order_relaxed);
     }
-    int held = 0;
-    for (const auto& place : block->epochs) held += place.load(std::memory_order_relaxed) != 0;
-    for (const EpochRecord& record : state->second.epochs) {
-      if (!record.sealed) continue;
-      std::int64_t sealed_at = record.ended_ms + reward_window_ms(experiment);
+    auto held = std::count_if(block->epochs.begin(), block->epochs.end(),
+                              [](const auto& place) { return place.load(std::memory_order_relaxed) != 0; });
+    const auto& records = state->second.epochs;
+    for (auto place = block->epochs.begin(); place != block->epochs.end(); ++place) {
+      Offset offset = place->load(std::memory_order_relaxed);
+      if (offset == 0) continue;
+      std::uint64_t id = zone_.at<EpochBlock>(offset)->id;
+      auto record = std::lower_bound(records.begin(), records.end(), id, [](const auto& r, std::uint64_t i) { return r.id < i; });
+      if (record == records.end() || record->id != id || !record->sealed) continue;
+      std::int64_t sealed_at = record->ended_ms + reward_window_ms(experiment);
       bool stored = conductor.flushed_ms() > sealed_at + kSettleMs / 2;
       bool due = now_ms > sealed_at + (held >= kRingAlmostFull ? kSettleMs : kKeepMs);
-      if (!stored || !due || zone_.find_epoch(*block, record.id) == nullptr) continue;
-      zone_.drop_epoch(*block, record.id);
+      if (!stored || !due) continue;
+      zone_.drop_epoch(*block, id);
       --held;
     }
   }

@@ -30,7 +30,7 @@ class ZoneSync {
   bool bring(const std::string& key, const ExperimentRuntime& state, ExperimentBlock& block);
   std::vector<ImageItem> texts_of(const Conductor& conductor) const;
   void bring_all(const Conductor& conductor, std::vector<ImageItem>& items, std::vector<std::string>& lines);
-  void publish_image(const Conductor& conductor, std::vector<ImageItem> items, std::vector<std::string>& lines);
+  void publish_image(const Conductor& conductor, const std::vector<ImageItem>& items, std::vector<std::string>& lines);
   bool free_retired(const Conductor& conductor, std::int64_t now_ms);
   void index();
   ExperimentBlock* find(const std::string& key, std::uint32_t generation) const;
