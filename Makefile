@@ -1,8 +1,8 @@
 # The only entry point. `make help` lists the targets.
 
-# An nginx tree with configure; Debian's nginx-dev by default. NGX_FLAGS: further configure flags, for trees without conf_flags.
-NGX_SRC   ?= /usr/share/nginx/src
-NGX_FLAGS ?=
+# An nginx tree with configure; Debian's nginx-dev by default. NGINX_FLAGS: further configure flags, for trees without conf_flags.
+NGINX_SRC   ?= /usr/share/nginx/src
+NGINX_FLAGS ?=
 SHELL     := /bin/bash
 CXX       := g++
 CLANGXX   := clang++
@@ -40,17 +40,17 @@ setup: ## install what is missing (Debian packages), once, and say what
 	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null
 
 # --- the module, by nginx's own build --------------------------------------------------------------------------------------
-module: setup $(MODULE) ## build the nginx module against NGX_SRC (default: Debian's nginx-dev)
+module: setup $(MODULE) ## build the nginx module against NGINX_SRC (default: Debian's nginx-dev)
 
 $(B)/ngx_src: FORCE
-	@mkdir -p $(B) && echo "$(NGX_SRC) $(NGX_FLAGS)" | cmp -s - $@ || echo "$(NGX_SRC) $(NGX_FLAGS)" > $@
+	@mkdir -p $(B) && echo "$(NGINX_SRC) $(NGINX_FLAGS)" | cmp -s - $@ || echo "$(NGINX_SRC) $(NGINX_FLAGS)" > $@
 FORCE:
 
 $(B)/nginx/objs/Makefile: config $(B)/ngx_src
-	@rm -rf $(B)/nginx && mkdir -p $(B) && cp -rL $(NGX_SRC) $(B)/nginx
+	@rm -rf $(B)/nginx && mkdir -p $(B) && cp -rL $(NGINX_SRC) $(B)/nginx
 	@if [ ! -x $(B)/nginx/configure ] && [ ! -f $(B)/nginx/auto/configure ]; then \
-	  echo "module: NGX_SRC=$(NGX_SRC) holds no nginx tree, expected one with configure"; exit 1; fi
-	@cd $(B)/nginx && NGX_CONF_FLAGS=(--with-compat --with-threads --with-http_ssl_module --with-http_v2_module $(NGX_FLAGS)); \
+	  echo "module: NGINX_SRC=$(NGINX_SRC) holds no nginx tree, expected one with configure"; exit 1; fi
+	@cd $(B)/nginx && NGX_CONF_FLAGS=(--with-compat --with-threads --with-http_ssl_module --with-http_v2_module $(NGINX_FLAGS)); \
 	if [ -f conf_flags ]; then . ./conf_flags; fi; \
 	bash $$([ -f configure ] && echo ./configure || echo auto/configure) "$${NGX_CONF_FLAGS[@]}" --with-cc-opt="-O2 -g $(WARNINGS) -Wno-unused-parameter" \
 	  --add-dynamic-module=$(CURDIR) --builddir=objs > configure.log 2>&1 || { tail -n 5 configure.log; exit 1; }
