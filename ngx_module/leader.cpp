@@ -43,11 +43,14 @@ std::uint64_t monotonic_ms() noexcept {
 struct Leader::Step {
   Leader* leader;
   shared::Conductor* mind;
+  shared::Zone zone;
+  bool collect;  // the zone's totals: some milliseconds with a thousand experiments
   shared::StepInput input;
   std::vector<shared::Message> messages;
 
   void run() noexcept {
     try {
+      if (collect) input.totals = zone.read_counters();
       messages = mind->step(input);
     } catch (...) {
       messages.clear();  // out of memory: the next step tries again
@@ -85,15 +88,15 @@ void Leader::ensure_mind() {
   applied_changes_ = ~std::uint64_t{0};
 }
 
-shared::StepInput Leader::input() {
-  shared::StepInput step;
-  step.now_ms = unix_ms();
+Leader::Step Leader::next_step() {
+  Step step{this, mind_.get(), zone_, false, {}, {}};
+  step.input.now_ms = unix_ms();
   if (ngx_current_msec - collected_ms_ < kCollectMs) return step;
   collected_ms_ = ngx_current_msec;
-  step.totals = zone_.read_counters();
+  step.collect = true;
   if (ngx_current_msec - flushed_ms_ >= kFlushMs) {
     flushed_ms_ = ngx_current_msec;
-    step.flush = true;
+    step.input.flush = true;
   }
   return step;
 }
@@ -111,7 +114,7 @@ void Leader::start() {
 
 void Leader::tick() {
   if (busy_) {
-    hold_lease();
+    lost_ = !hold_lease() || lost_;
     return;
   }
   if (!hold_lease()) {
@@ -132,7 +135,7 @@ void Leader::tick() {
 }
 
 void Leader::run_inline() {
-  Step step{this, mind_.get(), input(), {}};
+  Step step = next_step();
   step.run();
   finish(std::move(step.messages));
 }
@@ -146,7 +149,7 @@ void Leader::begin_step() {
     task_->event.handler = step_done;
     task_->event.data = task_->ctx;
   }
-  auto* step = new (task_->ctx) Step{this, mind_.get(), input(), {}};
+  auto* step = new (task_->ctx) Step(next_step());
   if (ngx_thread_task_post(conf_.threads, task_) != NGX_OK) {
     step->~Step();
     return run_inline();
@@ -169,10 +172,22 @@ void Leader::step_done(ngx_event_t* event) noexcept {
 
 void Leader::finish(std::vector<shared::Message> messages) {
   report(messages);
+  show();
+  if (leaving_) step_down();
+}
+
+void Leader::show() {
   std::vector<std::string> full;
   bool applied = false;
   {
     ZoneLock lock(conf_);
+    // A step that took longer than the lease: what it believes is old, kills included. Whoever leads now shows theirs under this lock.
+    if (lost_ || zone_.header().leader.load(std::memory_order_acquire) != static_cast<std::uint64_t>(ngx_pid)) {
+      lost_ = false;
+      mind_.reset();
+      sync_.reset();
+      return;
+    }
     if ((applied = applied_changes_ != mind_->changes())) {
       full = sync_->apply(*mind_);
       applied_changes_ = mind_->changes();
@@ -184,7 +199,6 @@ void Leader::finish(std::vector<shared::Message> messages) {
     if (!said) ngx_log_error(NGX_LOG_ERR, log_, 0, "experiment: %s", line.c_str());
   }
   if (applied) said_full_ = std::move(full);
-  if (leaving_) step_down();
 }
 
 void Leader::report(const std::vector<shared::Message>& messages) noexcept {

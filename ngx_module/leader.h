@@ -35,10 +35,11 @@ class Leader {
   bool hold_lease() noexcept;
   void release_lease() noexcept;
   void ensure_mind();
-  shared::StepInput input();
+  Step next_step();
   void begin_step();
   void run_inline();
   void finish(std::vector<shared::Message> messages);
+  void show();
   void report(const std::vector<shared::Message>& messages) noexcept;
   static void step_done(ngx_event_t* event) noexcept;
 
@@ -53,6 +54,7 @@ class Leader {
   ngx_msec_t flushed_ms_ = 0;
   bool busy_ = false;                          // a step is in the thread pool
   bool leaving_ = false;
+  bool lost_ = false;                          // somebody else took the lease while a step was under way
 #if (NGX_THREADS)
   ngx_thread_task_t* task_ = nullptr;
 #else

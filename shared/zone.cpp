@@ -387,6 +387,8 @@ Counters Zone::read_counters() const {
       Offset offset = place.load(kAcquire);
       if (offset == 0) continue;
       const auto* epoch = at<EpochBlock>(offset);
+      // Read in the thread pool, where a leader that lost its lease may meet blocks that the next one has freed.
+      if (epoch->arms > bandit::kMaxArms || epoch->columns > 1 + kValueColumns * static_cast<int>(bandit::kMaxGoals)) continue;
       CounterVector vector(static_cast<std::size_t>(1 + epoch->arms) * epoch->columns);
       bool any = false;
       for (std::size_t i = 0; i < vector.size(); ++i) {
