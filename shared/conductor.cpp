@@ -1,19 +1,16 @@
 #include "shared/conductor.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
+#include <cerrno>
+
+#include "shared/state_files.h"
 
 namespace experiment::shared {
 namespace {
 
 constexpr std::int64_t kSayAgainMs = 10 * 1000;
+constexpr std::size_t kMaxKillFileBytes = 1 << 20;
 constexpr int kTries = 3;  // against others who write at the same time
-
-std::string read_text(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
 
 // Every kill by its target: "*", "key" or "key/variant".
 std::map<std::string, const Kill*> kills_of(const Runtime& runtime) {
@@ -41,6 +38,7 @@ std::vector<Message> Conductor::step(const StepInput& input) {
   if (input.flush) wants.counters = input.totals;
   Answer answer = store_->exchange(wants);
   if (answer.counters_written) flushed_ms_ = input.now_ms;
+  if (answer.own) own_ = std::move(*answer.own);
   bool changed = adopt(answer, input.now_ms);
   if (!document_accepted_) load_last_good();
   changed = apply_kill_file(input.now_ms) || changed;
@@ -55,10 +53,11 @@ std::vector<Message> Conductor::step(const StepInput& input) {
   }
   if (input.totals) {
     Counters totals = *input.totals;
+    merge_max(totals, own_);
     add(totals, others_);
     changed = look(totals, input.now_ms) || changed;
   }
-  if (unsaved_ || !accepted_text_.empty()) publish(input.now_ms);
+  if (unsaved_ || !accepted_text_.empty()) changed = publish(input.now_ms) || changed;
   if (changed) ++changes_;
   return std::move(messages_);
 }
@@ -96,6 +95,8 @@ bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
     unsaved_ = false;
     changed = true;
     kill_text_.clear();  // a line that stands kills again
+    for (const KillLine& line : unsaved_kills_) unsaved_ = add_kill(line, now_ms) || unsaved_;
+    if (!unsaved_) unsaved_kills_.clear();
   }
   if (answer.document) {
     std::uint64_t before = document_version_;
@@ -153,13 +154,21 @@ void Conductor::load_last_good() {
 
 bool Conductor::apply_kill_file(std::int64_t now_ms) {
   if (kill_path_.empty()) return false;
-  std::string text = read_text(kill_path_);
-  if (text == kill_text_) return false;
-  kill_text_ = text;
-  KillFile file = parse_kill_file(text);
-  for (const auto& error : file.errors) say(Severity::kError, kill_path_ + " " + error + "; the other lines hold");
+  FileText read = read_file(kill_path_, kMaxKillFileBytes);
+  if (!read.error.empty() && read.stamp.error != ENOENT) {
+    say_again(Severity::kError, read.error + "; what it kills from now on is not known", now_ms);
+    return false;
+  }
+  if (read.text == kill_text_) return false;
+  kill_text_ = read.text;
+  KillFile file = parse_kill_file(read.text);
+  for (const auto& error : file.errors) say_again(Severity::kError, kill_path_ + " " + error + "; the other lines hold", now_ms);
   bool changed = false;
-  for (const KillLine& line : file.lines) changed = add_kill(line, now_ms) || changed;
+  for (const KillLine& line : file.lines) {
+    if (!add_kill(line, now_ms)) continue;
+    unsaved_kills_.push_back(line);
+    changed = true;
+  }
   unsaved_ = unsaved_ || changed;
   return changed;
 }
@@ -193,7 +202,9 @@ bool Conductor::look(const Counters& totals, std::int64_t now_ms) {
 }
 
 // Writes what is ahead of the store. When somebody else wrote first, theirs is taken and ours is made again on top of it.
-void Conductor::publish(std::int64_t now_ms) {
+// Returns: whether document or runtime changed by that.
+bool Conductor::publish(std::int64_t now_ms) {
+  bool changed = false;
   for (int tries = 0; tries < kTries; ++tries) {
     Exchange wants;
     wants.known_document = seen_document_;
@@ -212,15 +223,17 @@ void Conductor::publish(std::int64_t now_ms) {
       stored_runtime_ = wants.known_runtime + 1;
       runtime_.version = stored_runtime_;
       unsaved_ = false;
+      unsaved_kills_.clear();
     }
     store_writable_ = !asked || answer.runtime_written || answer.runtime_conflict;
     bool conflict = answer.runtime_conflict;
-    adopt(answer, now_ms);
-    if (!conflict) return;
-    apply_kill_file(now_ms);
+    changed = adopt(answer, now_ms) || changed;
+    if (!conflict) return changed;
+    changed = apply_kill_file(now_ms) || changed;
     unsaved_ = !reconcile(document_.document, runtime_, now_ms, random_).empty() || unsaved_;
-    if (!unsaved_) return;
+    if (!unsaved_) return changed;
   }
+  return changed;
 }
 
 }  // namespace experiment::shared

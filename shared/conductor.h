@@ -60,7 +60,7 @@ class Conductor {
   bool apply_kill_file(std::int64_t now_ms);
   bool add_kill(const KillLine& line, std::int64_t now_ms);
   bool look(const Counters& totals, std::int64_t now_ms);
-  void publish(std::int64_t now_ms);
+  bool publish(std::int64_t now_ms);
   void say(Severity severity, std::string text) { messages_.push_back({severity, std::move(text)}); }
   void say_again(Severity severity, const std::string& text, std::int64_t now_ms);
 
@@ -75,7 +75,9 @@ class Conductor {
   Runtime runtime_;
   std::uint64_t stored_runtime_ = 0;      // version that the store has
   bool unsaved_ = false;                  // runtime_ is ahead of the store
+  std::vector<KillLine> unsaved_kills_;   // of the kill file; none is lost to what another wrote
   bool store_writable_ = true;
+  Counters own_;                          // of this instance, as the store has them
   Counters others_;
   std::uint64_t others_mark_ = 0;
   std::int64_t flushed_ms_ = 0;

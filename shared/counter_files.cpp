@@ -52,6 +52,7 @@ void CounterFiles::exchange(const Exchange& wants, Answer& answer) {
                             "\" is not 22 base64url characters; counters not written");
   } else if (wants.counters) {
     write_own(*wants.counters, answer);
+    if (answer.counters_written) answer.own = own_;
     if (alive_.held()) fold_dead(answer);
   }
   sum_others(wants, answer);
