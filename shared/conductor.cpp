@@ -42,7 +42,8 @@ std::vector<Message> Conductor::step(const StepInput& input) {
   bool changed = adopt(answer, input.now_ms);
   if (!document_accepted_) load_last_good();
   changed = apply_kill_file(input.now_ms) || changed;
-  if (answer.runtime_unreadable && stored_runtime_ == 0) {
+  runtime_unread_ = answer.runtime_unreadable && stored_runtime_ == 0;
+  if (runtime_unread_) {
     // Kills may be in it: nothing is made up in its place. The kill file works, experiments wait for the operator.
     if (changed) ++changes_;
     return std::move(messages_);

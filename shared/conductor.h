@@ -47,6 +47,8 @@ class Conductor {
   const ParsedDocument& document() const noexcept { return document_; }
   std::uint64_t document_version() const noexcept { return document_version_; }
   const Runtime& runtime() const noexcept { return runtime_; }
+  // Whether the store could ever be read, document and runtime: a leader that took over without it believes nothing, which is not "none".
+  bool has_read() const noexcept { return document_version_ != 0 && !runtime_unread_; }
   // P(arm is best) by experiment, of the adaptive ones that are past their warm-up.
   const std::map<std::string, std::vector<double>>& p_best() const noexcept { return p_best_; }
   // Unix time of the totals that the store last took; 0: none yet.
@@ -74,6 +76,7 @@ class Conductor {
   std::uint64_t document_version_ = 0;    // version in use
   Runtime runtime_;
   std::uint64_t stored_runtime_ = 0;      // version that the store has
+  bool runtime_unread_ = false;           // there is one, and it could not be read yet
   bool unsaved_ = false;                  // runtime_ is ahead of the store
   std::vector<KillLine> unsaved_kills_;   // of the kill file; none is lost to what another wrote
   bool store_writable_ = true;

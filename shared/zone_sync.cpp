@@ -114,8 +114,36 @@ class ZoneSync::Reserve {
   std::array<Offset, 2> offsets_{};
 };
 
+bool ZoneSync::shows_document() const {
+  Offset image = zone_.header().image.load(std::memory_order_relaxed);
+  return image != 0 && zone_.at<DocumentImage>(image)->document_version != 0;
+}
+
+// What the conductor knows of kills comes on top of those in the zone; the numbers of arms are in the image.
+void ZoneSync::add_kills(const Conductor& conductor) {
+  const Runtime& runtime = conductor.runtime();
+  if (!runtime.kill_all.empty()) zone_.header().kill_all.store(1, std::memory_order_release);
+  const auto& image = *zone_.at<DocumentImage>(zone_.header().image.load(std::memory_order_relaxed));
+  for (std::uint32_t i = 0; i < image.count && !runtime.experiments.empty(); ++i) {
+    const ImageEntry& entry = image.entries[i];
+    if (entry.block == 0) continue;
+    std::string error;
+    auto plan = decode_plan_text({reinterpret_cast<const char*>(&image) + entry.text_begin, entry.text_bytes}, error);
+    auto state = plan ? runtime.experiments.find(plan->placed.experiment.key) : runtime.experiments.end();
+    if (state == runtime.experiments.end()) continue;
+    ExperimentRuntime numbered;
+    numbered.arms = std::move(plan->arms);
+    numbered.kills = state->second.kills;
+    zone_.at<ExperimentBlock>(entry.block)->mask.fetch_or(kill_mask(numbered), std::memory_order_release);
+  }
+}
+
 std::vector<std::string> ZoneSync::apply(const Conductor& conductor) {
   std::vector<std::string> lines;
+  if (!conductor.has_read() && shows_document()) {
+    add_kills(conductor);  // the rest goes on as it was until the store can be read
+    return lines;
+  }
   std::vector<ImageItem> items = texts_of(conductor);
   refused_ = false;
   bring_all(conductor, items, lines);

@@ -26,6 +26,8 @@ class ZoneSync {
  private:
   // Keeps two images' room free while blocks are made, or a full zone could never show a document without the experiments that fill it.
   class Reserve;
+  bool shows_document() const;
+  void add_kills(const Conductor& conductor);
   Offset ensure(const std::string& key, const ExperimentRuntime& state);
   bool bring(const std::string& key, const ExperimentRuntime& state, ExperimentBlock& block);
   std::vector<ImageItem> texts_of(const Conductor& conductor) const;
