@@ -1,8 +1,5 @@
 #include "shared/assignment_cookie.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <optional>
 
 #include "bandit/assignment.h"
@@ -139,7 +136,7 @@ std::size_t encode(const CookieRecords& records, const KeyRing& keys, char* out)
 }
 
 std::uint32_t experiment_tag(std::string_view key, std::uint32_t generation) noexcept {
-  return static_cast<std::uint32_t>(XXH3_64bits_withSeed(key.data(), key.size(), generation));
+  return static_cast<std::uint32_t>(bandit::draw(generation, bandit::unit_hash(key)));
 }
 
 std::uint8_t unit_tag(std::uint64_t unit_hash) noexcept {

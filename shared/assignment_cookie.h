@@ -75,8 +75,9 @@ std::string_view cookie_status_token(CookieStatus status) noexcept;
 // Returns: the characters written, or 0 when they would exceed kMaxCookieChars or a field is out of its range.
 [[nodiscard]] std::size_t encode(const CookieRecords& records, const KeyRing& keys, char* out) noexcept;
 
-// The low 32 bits of XXH3_64bits_withSeed(key, generation): names an experiment's generation. A new generation forgets
-// old records.
+// The low 32 bits of XXH3_64bits_withSeed(little-endian 8 bytes of XXH3_64bits(key), generation): names an experiment's
+// generation. A new generation forgets old records. Hashed twice, for with a seed alone keys of three bytes meet each
+// other's generations.
 std::uint32_t experiment_tag(std::string_view key, std::uint32_t generation) noexcept;
 // The top byte of the unit's draw of purpose "unit_tag" with an empty salt: independent of every draw that assigns.
 std::uint8_t unit_tag(std::uint64_t unit_hash) noexcept;

@@ -53,7 +53,8 @@ def cookie(key, records):
 
 
 def experiment_tag(key, generation):
-    return xxhash.xxh3_64_intdigest(key.encode(), seed=generation) & 0xFFFFFFFF
+    key_hash = xxhash.xxh3_64_intdigest(key.encode())
+    return xxhash.xxh3_64_intdigest(key_hash.to_bytes(8, "little"), seed=generation) & 0xFFFFFFFF
 
 
 def unit_tag(unit_id):
