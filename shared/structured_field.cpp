@@ -45,6 +45,12 @@ bool DictionaryReader::read_item(std::string_view& value) noexcept {
 }
 
 std::optional<DictionaryMember> DictionaryReader::next() noexcept {
+  auto member = read_member();
+  if (!member) rest_ = {};  // what follows a fault is not read as a dictionary of its own
+  return member;
+}
+
+std::optional<DictionaryMember> DictionaryReader::read_member() noexcept {
   skip_spaces();
   DictionaryMember member;
   if (!read_key(member.key)) return std::nullopt;

@@ -19,6 +19,7 @@ class DictionaryReader {
   std::optional<DictionaryMember> next() noexcept;
 
  private:
+  std::optional<DictionaryMember> read_member() noexcept;
   bool read_key(std::string_view& key) noexcept;
   bool read_item(std::string_view& value) noexcept;
   void skip_spaces() noexcept;
