@@ -78,6 +78,10 @@ class Worker {
   }
 
   void tick() {
+    if (slot_ == nullptr) {
+      slot_ = zone_.ensure_worker(static_cast<std::uint32_t>(ngx_pid));
+      tell_oldest();
+    }
     build(kSliceExperiments);
     if (builder_ != nullptr || ngx_current_msec - led_ms_ < kLeadMs) return;
     led_ms_ = ngx_current_msec;

@@ -333,10 +333,15 @@ bool Zone::publish_image(const std::vector<ImageItem>& items, std::uint64_t docu
 
 std::uint64_t Zone::oldest_plan() const noexcept {
   std::uint64_t oldest = header_->plan_version.load(kRelaxed);
+  bool room = false;
   for (const auto& worker : header_->workers) {
-    if (worker.pid.load(kAcquire) != 0) oldest = std::min(oldest, worker.plan_version.load(kAcquire));
+    if (worker.pid.load(kAcquire) != 0) {
+      oldest = std::min(oldest, worker.plan_version.load(kAcquire));
+    } else {
+      room = true;
+    }
   }
-  return oldest;
+  return room ? oldest : 0;  // somebody may have found no slot, and use whatever plan
 }
 
 int Zone::free_retired() noexcept {
