@@ -148,9 +148,14 @@ std::vector<std::string> ZoneSync::apply(const Conductor& conductor) {
   refused_ = false;
   bring_all(conductor, items, lines);
   const Runtime& runtime = conductor.runtime();
-  // Kills of experiments that the document dropped hold too, while plans still know them.
-  for (const auto& [key, state] : runtime.experiments) {
-    if (ExperimentBlock* block = find(key, state.generation)) set_mask(*block, kill_mask(state));
+  // Kills hold too for experiments that the document dropped, and for former generations, while plans still know them.
+  for (const auto& [name, offset] : known_) {
+    auto state = runtime.experiments.find(name.first);
+    if (state == runtime.experiments.end()) continue;
+    auto* block = zone_.at<ExperimentBlock>(offset);
+    std::uint32_t mask = kill_mask(state->second), numbers = block->mask.load(std::memory_order_relaxed);
+    bool same = state->second.generation == name.second;
+    set_mask(*block, same ? mask : (mask & kMaskExperiment) | (numbers & ~kMaskExperiment));
   }
   zone_.header().kill_all.store(runtime.kill_all.empty() ? 0 : 1, std::memory_order_release);
   publish_image(conductor, items, lines);
