@@ -1,7 +1,9 @@
 #include "ngx_module/pin.h"
 
+#include <algorithm>
 #include <new>
 
+#include "ngx_module/header_list.h"
 #include "ngx_module/visitor.h"
 #include "ngx_module/worker.h"
 #include "shared/base64url.h"
@@ -40,6 +42,24 @@ void read_unit(ngx_http_request_t* r, Pin& pin, const Unit& unit, UnitValue& val
   if (value.id.empty()) return;
   value.state = UnitValue::kPresent;
   value.hash = bandit::unit_hash(value.id);
+}
+
+// Behind cookies of a name that differs in case only.
+std::string_view exact_cookie(ngx_http_request_t* r, std::string_view name) noexcept {
+  for (Headers h(r->headers_in.headers); h; h.next()) {
+    if (!is_named(*h, "cookie")) continue;
+    std::string_view rest = view(h->value);
+    while (!rest.empty()) {
+      std::size_t end = rest.find(';');
+      std::string_view cookie = rest.substr(0, end);
+      rest.remove_prefix(end == rest.npos ? rest.size() : end + 1);
+      cookie.remove_prefix(std::min(cookie.size(), cookie.find_first_not_of(' ')));
+      if (cookie.size() > name.size() && cookie[name.size()] == '=' && cookie.substr(0, name.size()) == name) {
+        return cookie.substr(name.size() + 1);
+      }
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -106,11 +126,10 @@ std::string_view cookie_value(ngx_http_request_t* r, Pin& pin, const CookieName&
   std::string_view value = indexed(r, https ? name.https_index : name.http_index);
   if (value.empty()) return value;
   // nginx looks names up without regard to case, browsers set them with regard to it: "__host-uid" is not "__Host-uid", and anyone may
-  // set it. The value points into the header, behind its name.
+  // set it, in front of the right one too. The value points into the header, behind its name.
   const std::string& spelling = https ? name.https : name.http;
   const char* before = value.data() - spelling.size() - 1;
-  if (std::memcmp(before, spelling.data(), spelling.size()) != 0) return {};
-  return value;
+  return std::memcmp(before, spelling.data(), spelling.size()) == 0 ? value : exact_cookie(r, spelling);
 }
 
 bool is_https(ngx_http_request_t* r, Pin& pin) noexcept {

@@ -71,3 +71,13 @@ def test_no_spelling_of_our_headers_gets_through(edge, backend, name):
     assert "forged" not in str(headers)
     assert len([key for key in headers.keys() if key.startswith("X-")]) == 60  # and nothing else went with them
     assert headers.get_all("Experiment-Cohort") == ["-"]
+
+
+def test_a_cookie_of_another_case_hides_nobodys(edge):
+    def is_minted(cookie):
+        answer = send(edge.port, f"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n"
+                                 f"Cookie: {cookie}\r\n\r\n".encode())
+        return b"Set-Cookie: uid=" in answer
+
+    assert not is_minted("uid=me") and not is_minted("UID=other; uid=me") and not is_minted("a=1; Uid=; uid=me; uid=b")
+    assert is_minted("UID=other") and is_minted("xuid=other; uid =; uid")
