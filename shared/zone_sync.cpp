@@ -184,12 +184,17 @@ std::vector<ImageItem> ZoneSync::texts_of(const Conductor& conductor) const {
   return items;
 }
 
+bool ZoneSync::is_behind(const ExperimentBlock& block, const ExperimentRuntime& state) const {
+  Offset current = block.current.load(std::memory_order_relaxed);
+  return current != 0 && !state.epochs.empty() && zone_.at<EpochBlock>(current)->id != state.epochs.back().id;
+}
+
 // Those that run first, so that what is new never takes their room.
 void ZoneSync::bring_all(const Conductor& conductor, std::vector<ImageItem>& items, std::vector<std::string>& lines) {
   const auto& experiments = conductor.document().document.experiments;
   const Runtime& runtime = conductor.runtime();
   Reserve reserve(zone_, items);
-  std::vector<std::string> off;
+  std::vector<std::string> off, behind;
   for (bool runs : {true, false}) {
     for (std::size_t i = 0; i < items.size(); ++i) {
       const std::string& key = experiments[i].key;
@@ -199,9 +204,14 @@ void ZoneSync::bring_all(const Conductor& conductor, std::vector<ImageItem>& ite
       if ((block != nullptr && block->current.load(std::memory_order_relaxed) != 0) != runs) continue;
       if (runs || reserve.fits()) items[i].block = ensure(key, state->second);
       if (items[i].block == 0) off.push_back(key);
+      if (items[i].block != 0 && is_behind(*find(key, state->second.generation), state->second)) behind.push_back(key);
     }
   }
   zone_.header().zone_full.store(off.size());
+  if (!behind.empty()) {
+    lines.push_back("the zone has no room for the newest epoch of " + std::to_string(behind.size()) + " experiments, the first is \"" +
+                    behind.front() + "\"; they go on with the one before until there is");
+  }
   if (off.empty()) return;
   refused_ = true;
   lines.push_back("the zone is full: " + std::to_string(off.size()) + " experiments are off on this edge, the first is \"" +
@@ -219,6 +229,7 @@ void ZoneSync::publish_image(const Conductor& conductor, const std::vector<Image
   }
   shown_ = hash;
   document_version_ = conductor.document_version();
+  moved_on_ms_ = 0;
 }
 
 bool ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*alive)(std::uint32_t pid)) {
@@ -233,25 +244,50 @@ bool ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*aliv
       double p = best != conductor.p_best().end() && arm < best->second.size() ? best->second[arm] : 0;
       block->best_ppm[arm].store(static_cast<std::uint32_t>(std::lround(p * 1e6)), std::memory_order_relaxed);
     }
+  }
+  bool room = drop_epochs(conductor, now_ms);
+  zone_.drop_workers(alive);
+  room = free_retired(conductor, now_ms) || room;
+  return room && refused_;
+}
+
+// When the epoch was sealed; 0: it was not. One that another state of the runtime left here is sealed when it is found.
+std::int64_t ZoneSync::sealed_at(const bandit::Experiment& experiment, const ExperimentRuntime& state, EpochBlock& epoch,
+                                 std::int64_t now_ms) {
+  auto record = std::lower_bound(state.epochs.begin(), state.epochs.end(), epoch.id, [](const auto& r, std::uint64_t id) { return r.id < id; });
+  if (record != state.epochs.end() && record->id == epoch.id) {
+    return record->sealed ? record->ended_ms + reward_window_ms(experiment) : 0;
+  }
+  epoch.state.store(EpochBlock::kSealed, std::memory_order_release);
+  return unknown_.try_emplace(epoch.id, now_ms).first->second;
+}
+
+// Returns: whether one was dropped.
+bool ZoneSync::drop_epochs(const Conductor& conductor, std::int64_t now_ms) {
+  bool dropped = false;
+  for (const auto& experiment : conductor.document().document.experiments) {
+    auto state = conductor.runtime().experiments.find(experiment.key);
+    if (state == conductor.runtime().experiments.end() || state->second.epochs.empty()) continue;
+    ExperimentBlock* block = find(experiment.key, state->second.generation);
+    if (block == nullptr) continue;
     auto held = std::count_if(block->epochs.begin(), block->epochs.end(),
                               [](const auto& place) { return place.load(std::memory_order_relaxed) != 0; });
-    const auto& records = state->second.epochs;
     for (auto place = block->epochs.begin(); place != block->epochs.end(); ++place) {
       Offset offset = place->load(std::memory_order_relaxed);
-      if (offset == 0) continue;
-      std::uint64_t id = zone_.at<EpochBlock>(offset)->id;
-      auto record = std::lower_bound(records.begin(), records.end(), id, [](const auto& r, std::uint64_t i) { return r.id < i; });
-      if (record == records.end() || record->id != id || !record->sealed) continue;
-      std::int64_t sealed_at = record->ended_ms + reward_window_ms(experiment);
-      bool stored = conductor.flushed_ms() > sealed_at + kSettleMs / 2;
-      bool due = now_ms > sealed_at + (held >= kRingAlmostFull ? kSettleMs : kKeepMs);
+      if (offset == 0 || offset == block->current.load(std::memory_order_relaxed)) continue;
+      EpochBlock& epoch = *zone_.at<EpochBlock>(offset);
+      std::uint64_t id = epoch.id;
+      std::int64_t sealed = sealed_at(experiment, state->second, epoch, now_ms);
+      bool stored = sealed != 0 && conductor.flushed_ms() > sealed + kSettleMs / 2;
+      bool due = now_ms > sealed + (held >= kRingAlmostFull ? kSettleMs : kKeepMs);
       if (!stored || !due) continue;
       zone_.drop_epoch(*block, id);
+      unknown_.erase(id);
+      dropped = true;
       --held;
     }
   }
-  zone_.drop_workers(alive);
-  return free_retired(conductor, now_ms) && refused_;
+  return dropped;
 }
 
 // A retired block may go when no plan knows it any more and the totals that the store took are younger than that.

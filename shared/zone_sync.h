@@ -31,8 +31,11 @@ class ZoneSync {
   Offset ensure(const std::string& key, const ExperimentRuntime& state);
   bool bring(const std::string& key, const ExperimentRuntime& state, ExperimentBlock& block);
   std::vector<ImageItem> texts_of(const Conductor& conductor) const;
+  bool is_behind(const ExperimentBlock& block, const ExperimentRuntime& state) const;
   void bring_all(const Conductor& conductor, std::vector<ImageItem>& items, std::vector<std::string>& lines);
   void publish_image(const Conductor& conductor, const std::vector<ImageItem>& items, std::vector<std::string>& lines);
+  bool drop_epochs(const Conductor& conductor, std::int64_t now_ms);
+  std::int64_t sealed_at(const bandit::Experiment& experiment, const ExperimentRuntime& state, EpochBlock& epoch, std::int64_t now_ms);
   bool free_retired(const Conductor& conductor, std::int64_t now_ms);
   void index();
   ExperimentBlock* find(const std::string& key, std::uint32_t generation) const;
@@ -42,6 +45,7 @@ class ZoneSync {
   std::uint64_t shown_ = 0;             // hash of the image published last
   std::uint64_t document_version_ = 0;
   bool refused_ = false;                // apply() had too little room
+  std::map<std::uint64_t, std::int64_t> unknown_;  // epochs that the runtime state does not have, by id: since when
   std::int64_t moved_on_ms_ = 0;        // since when every worker has the newest plan; 0: not yet
 };
 
