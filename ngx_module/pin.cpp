@@ -124,7 +124,7 @@ std::string_view indexed(ngx_http_request_t* r, ngx_int_t index) noexcept {
 std::string_view cookie_value(ngx_http_request_t* r, Pin& pin, const CookieName& name) noexcept {
   bool https = is_https(r, pin);
   std::string_view value = indexed(r, https ? name.https_index : name.http_index);
-  if (value.empty()) return value;
+  if (value.data() == nullptr) return value;
   // nginx looks names up without regard to case, browsers set them with regard to it: "__host-uid" is not "__Host-uid", and anyone may
   // set it, in front of the right one too. The value points into the header, behind its name.
   const std::string& spelling = https ? name.https : name.http;
