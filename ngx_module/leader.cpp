@@ -85,6 +85,8 @@ void Leader::ensure_mind() {
   auto store = std::make_unique<shared::FileStore>(conf_.state_directory, std::string(zone_.header().instance.data()));
   mind_ = std::make_unique<shared::Conductor>(std::move(store), conf_.kill_file, random_bits);
   sync_ = std::make_unique<shared::ZoneSync>(zone_);
+  ZoneLock lock(conf_);
+  mind_->restore(zone_.unsaved());
   applied_changes_ = ~std::uint64_t{0};
 }
 

@@ -48,6 +48,7 @@ std::vector<Message> Conductor::step(const StepInput& input) {
     if (changed) ++changes_;
     return std::move(messages_);
   }
+  changed = take_restored() || changed;
   for (auto& change : reconcile(document_.document, runtime_, input.now_ms, random_)) {
     say(Severity::kNotice, "\"" + change.experiment + "\": " + change.what);
     changed = unsaved_ = true;
@@ -61,6 +62,25 @@ std::vector<Message> Conductor::step(const StepInput& input) {
   if (unsaved_ || !accepted_text_.empty()) changed = publish(input.now_ms) || changed;
   if (changed) ++changes_;
   return std::move(messages_);
+}
+
+void Conductor::restore(std::string_view text) {
+  std::string error;
+  if (!text.empty()) restored_ = decode_runtime(text, error);
+}
+
+// Kills and allocations that a leader made while the store took nothing must not go with that leader.
+bool Conductor::take_restored() {
+  if (!restored_) return false;
+  bool taken = restored_->version == stored_runtime_;
+  if (taken) {
+    runtime_ = std::move(*restored_);
+    unsaved_ = true;
+    kill_text_.clear();
+    say(Severity::kNotice, "taken over what the store has not got yet");
+  }
+  restored_.reset();
+  return taken;
 }
 
 std::vector<Message> Conductor::flush(Counters totals, std::int64_t now_ms) {

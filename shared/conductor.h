@@ -42,6 +42,12 @@ class Conductor {
   // Writes the totals and nothing else, at the end of a process.
   std::vector<Message> flush(Counters totals, std::int64_t now_ms);
 
+  // Before the first step: a runtime that the leader before could not store (encode_runtime). It is taken when the store still has the
+  // version it was made from.
+  void restore(std::string_view text);
+  // Whether runtime() is ahead of the store.
+  bool unsaved() const noexcept { return unsaved_; }
+
   // The state after the last step. `changes` moves when document or runtime did.
   std::uint64_t changes() const noexcept { return changes_; }
   const ParsedDocument& document() const noexcept { return document_; }
@@ -55,6 +61,7 @@ class Conductor {
   std::int64_t flushed_ms() const noexcept { return flushed_ms_; }
 
  private:
+  bool take_restored();
   void load_last_good();
   bool adopt(Answer& answer, std::int64_t now_ms);
   void tell_kills(const Runtime& next);
@@ -77,6 +84,7 @@ class Conductor {
   Runtime runtime_;
   std::uint64_t stored_runtime_ = 0;      // version that the store has
   bool runtime_unread_ = false;           // there is one, and it could not be read yet
+  std::optional<Runtime> restored_;       // of the leader before, until the store was read
   bool unsaved_ = false;                  // runtime_ is ahead of the store
   std::vector<KillLine> unsaved_kills_;   // of the kill file; none is lost to what another wrote
   bool store_writable_ = true;

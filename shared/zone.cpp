@@ -376,6 +376,21 @@ void Zone::free_block(std::atomic<Offset>& place) noexcept {
   arena().free(offset, sizeof(ExperimentBlock));
 }
 
+void Zone::keep_unsaved(std::string_view text) noexcept {
+  Offset next = text.empty() ? 0 : arena().allocate(sizeof(UnsavedRuntime) + text.size());
+  if (next != 0) {
+    at<UnsavedRuntime>(next)->bytes = text.size();
+    std::memcpy(at<UnsavedRuntime>(next)->text, text.data(), text.size());
+  }
+  Offset before = header_->unsaved.exchange(next, std::memory_order_acq_rel);
+  if (before != 0) arena().free(before, sizeof(UnsavedRuntime) + at<UnsavedRuntime>(before)->bytes);
+}
+
+std::string Zone::unsaved() const {
+  Offset offset = header_->unsaved.load(kAcquire);
+  return offset == 0 ? std::string() : std::string(at<UnsavedRuntime>(offset)->text, at<UnsavedRuntime>(offset)->bytes);
+}
+
 std::vector<ExperimentBlock*> Zone::blocks() const {
   std::vector<ExperimentBlock*> all;
   auto* places = at<std::atomic<Offset>>(header_->blocks);

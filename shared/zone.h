@@ -94,6 +94,9 @@ class Zone {
   int free_retired() noexcept;
   // Blocks that are alive or retired.
   std::vector<ExperimentBlock*> blocks() const;
+  // Keeps the text of a runtime that the store did not take, for whoever leads next; empty: none is needed any more.
+  void keep_unsaved(std::string_view text) noexcept;
+  std::string unsaved() const;
   // Totals of this zone, in the form of the store.
   Counters read_counters() const;
   // Drops worker slots of processes for which `alive` says no.

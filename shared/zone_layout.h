@@ -123,6 +123,12 @@ struct DocumentImage {
   ImageEntry entries[1];
 };
 
+// Runtime state that is ahead of the store, in the store's own checksummed form.
+struct UnsavedRuntime {
+  std::uint64_t bytes;  // of the text
+  char text[1];
+};
+
 struct WorkerSlot {
   std::atomic<std::uint32_t> pid;          // 0: free
   std::atomic<std::uint64_t> plan_version; // of the oldest plan that a request of it still uses
@@ -144,6 +150,7 @@ struct alignas(64) ZoneHeader {
   std::atomic<Offset> image;              // DocumentImage; 0: none yet
   std::atomic<std::uint64_t> plan_version;  // of that image
   std::atomic<Offset> tables;             // chain of TableBlocks
+  std::atomic<Offset> unsaved;            // UnsavedRuntime: what the store did not take yet, for the next leader; 0: all is stored
   alignas(64) std::atomic<std::uint64_t> leader;        // pid of the worker that leads; 0: none
   std::atomic<std::uint64_t> leader_until_ms;           // CLOCK_MONOTONIC
   std::atomic<std::uint64_t> ended_ms;                  // CLOCK_MONOTONIC, when a worker that ended last told of trouble

@@ -232,7 +232,16 @@ void ZoneSync::publish_image(const Conductor& conductor, const std::vector<Image
   moved_on_ms_ = 0;
 }
 
+// What the store did not take stands in the zone, so that it does not end with its leader.
+void ZoneSync::keep_unsaved(const Conductor& conductor) {
+  std::uint64_t changes = conductor.unsaved() ? conductor.changes() + 1 : 0;
+  if (changes == unsaved_changes_) return;
+  unsaved_changes_ = changes;
+  zone_.keep_unsaved(changes == 0 ? std::string() : encode_runtime(conductor.runtime()));
+}
+
 bool ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*alive)(std::uint32_t pid)) {
+  if (conductor.has_read()) keep_unsaved(conductor);
   zone_.filter().rotate_if_due(now_ms);
   for (const auto& experiment : conductor.document().document.experiments) {
     auto state = conductor.runtime().experiments.find(experiment.key);

@@ -37,6 +37,7 @@ class ZoneSync {
   bool drop_epochs(const Conductor& conductor, std::int64_t now_ms);
   std::int64_t sealed_at(const bandit::Experiment& experiment, const ExperimentRuntime& state, EpochBlock& epoch, std::int64_t now_ms);
   bool free_retired(const Conductor& conductor, std::int64_t now_ms);
+  void keep_unsaved(const Conductor& conductor);
   void index();
   ExperimentBlock* find(const std::string& key, std::uint32_t generation) const;
 
@@ -44,6 +45,7 @@ class ZoneSync {
   std::map<std::pair<std::string, std::uint32_t>, Offset> known_;
   std::uint64_t shown_ = 0;             // hash of the image published last
   std::uint64_t document_version_ = 0;
+  std::uint64_t unsaved_changes_ = ~std::uint64_t{0};  // conductor's, of the state that the zone keeps; 0: none
   bool refused_ = false;                // apply() had too little room
   std::map<std::uint64_t, std::int64_t> unknown_;  // epochs that the runtime state does not have, by id: since when
   std::int64_t moved_on_ms_ = 0;        // since when every worker has the newest plan; 0: not yet
