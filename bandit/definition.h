@@ -1,7 +1,8 @@
 // Experiments as values: what a definition document says, after it was checked and its defaults were filled in.
 //
-// Pure data without behaviour. `shared/definition_json` makes it from JSON; assignment, allocation and the module's plan read it.
-// Shares and probabilities are in [0, 1]; times are in seconds; money is an integer of 10^-scale of the currency.
+// Pure data without behaviour. `shared/definition_json` makes it from JSON; assignment, allocation and the module's
+// plan read it. Shares and probabilities are in [0, 1]; times are in seconds; money is an integer of 10^-scale of the
+// currency.
 #pragma once
 
 #include <cstdint>
@@ -25,11 +26,11 @@ enum class Render : std::uint8_t { kOrigin, kEdge };
 struct Goal {
   std::string key;
   GoalKind kind = GoalKind::kConversion;
-  ValuePer per = ValuePer::kFirst;      // value goals: the first order, or the total of a visitor
-  std::uint32_t window_s = 7 * 86400;   // from the unit's first exposure
-  std::uint8_t scale = 2;               // value goals: money counts in 10^-scale
-  std::uint64_t max = 0;                // value goals: clip of the order or of the visitor's sum, in 10^-scale
-  bool smaller_is_better = false;       // "direction": "down"
+  ValuePer per = ValuePer::kFirst;     // value goals: the first order, or the total of a visitor
+  std::uint32_t window_s = 7 * 86400;  // from the unit's first exposure
+  std::uint8_t scale = 2;              // value goals: money counts in 10^-scale
+  std::uint64_t max = 0;               // value goals: clip of the order or of the visitor's sum, in 10^-scale
+  bool smaller_is_better = false;      // "direction": "down"
 };
 
 struct Variant {
@@ -39,19 +40,19 @@ struct Variant {
 };
 
 struct WarmUp {
-  std::uint64_t exposures = 100;        // of every arm with weight
+  std::uint64_t exposures = 100;  // of every arm with weight
   std::uint64_t successes = 25;
   std::uint32_t for_s = 86400;
 };
 
 struct Policy {
   PolicyKind kind = PolicyKind::kFixed;
-  std::string goal;                     // adaptive: the conversion goal that it maximises
-  double floor = 0;                     // least probability of an arm with weight
-  double baseline = 0;                  // share of control outside the bandit
-  double step_limit = 1;                // largest total-variation change per epoch; 1: none
+  std::string goal;       // adaptive: the conversion goal that it maximises
+  double floor = 0;       // least probability of an arm with weight
+  double baseline = 0;    // share of control outside the bandit
+  double step_limit = 1;  // largest total-variation change per epoch; 1: none
   std::uint32_t min_epoch_s = 60;
-  std::uint32_t learn_window_s = 0;     // least age of an epoch's end before its counts enter
+  std::uint32_t learn_window_s = 0;  // least age of an epoch's end before its counts enter
   WarmUp warm_up;
   bool adaptive() const { return kind != PolicyKind::kFixed; }
 };
@@ -59,26 +60,26 @@ struct Policy {
 struct Experiment {
   std::string key;
   Desired desired = Desired::kDraft;
-  std::string unit;                     // empty: the first declared
-  std::string salt;                     // defaults to the key
-  std::string layer;                    // empty: none
-  std::uint16_t slice_begin = 0;        // in slots of the layer, [begin, end)
+  std::string unit;               // empty: the first declared
+  std::string salt;               // defaults to the key
+  std::string layer;              // empty: none
+  std::uint16_t slice_begin = 0;  // in slots of the layer, [begin, end)
   std::uint16_t slice_end = kSlots;
   double traffic = 1;
   Render render = Render::kOrigin;
   bool control_cache_shared = false;
-  std::size_t control = 0;              // index into variants
+  std::size_t control = 0;  // index into variants
   std::vector<Variant> variants;
   std::vector<Goal> goals;
   Policy policy;
-  std::string winner;                   // concluded: the variant everyone gets
-  double holdback = 0;                  // concluded: share that still sees the page as it is
-  std::string not_in_build;             // names the feature that this build lacks; non-empty: the experiment is off
+  std::string winner;        // concluded: the variant everyone gets
+  double holdback = 0;       // concluded: share that still sees the page as it is
+  std::string not_in_build;  // names the feature that this build lacks; non-empty: the experiment is off
 };
 
 struct Layer {
   std::string key;
-  std::string salt;                     // defaults to the key
+  std::string salt;  // defaults to the key
   double holdout = 0;
 };
 

@@ -1,4 +1,5 @@
-// What the steps of a decision and of the allocator cost, in nanoseconds and as multiples of hashing one minted unit id in the same run.
+// What the steps of a decision and of the allocator cost, in nanoseconds and as multiples of hashing one minted unit id
+// in the same run.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>

@@ -16,7 +16,9 @@ using nlohmann::json;
 constexpr off_t kMaxBody = 4096;
 constexpr std::size_t kMaxRewards = 20;
 
-void bump(shared::Counter& counter) noexcept { counter.fetch_add(1, std::memory_order_relaxed); }
+void bump(shared::Counter& counter) noexcept {
+  counter.fetch_add(1, std::memory_order_relaxed);
+}
 
 off_t body_size(ngx_http_request_t* r) noexcept {
   off_t size = 0;
@@ -110,7 +112,8 @@ bool is_allowed_type(ngx_http_request_t* r) noexcept {
   if (type == nullptr) return false;
   for (std::string_view allowed : {"application/json", "text/plain"}) {
     std::string_view value = view(type->value);
-    if (value.size() < allowed.size() || ngx_strncasecmp(type->value.data, borrow(allowed).data, allowed.size()) != 0) continue;
+    if (value.size() < allowed.size() || ngx_strncasecmp(type->value.data, borrow(allowed).data, allowed.size()) != 0)
+      continue;
     if (value.size() == allowed.size() || value[allowed.size()] == ';' || value[allowed.size()] == ' ') return true;
   }
   return false;

@@ -27,8 +27,8 @@ char* zone_missing(ngx_conf_t* cf) noexcept {
 // Whether a directive stands there. Requires: not merged yet.
 bool is_used(const LocConf& conf) noexcept {
   return conf.placement_set != NGX_CONF_UNSET || conf.types_keys != nullptr || conf.exposure != nullptr ||
-         conf.isolation != NGX_CONF_UNSET_UINT || conf.cache != NGX_CONF_UNSET || conf.cohort_max != NGX_CONF_UNSET_UINT ||
-         conf.cookie != nullptr || conf.rewards != nullptr;
+         conf.isolation != NGX_CONF_UNSET_UINT || conf.cache != NGX_CONF_UNSET ||
+         conf.cohort_max != NGX_CONF_UNSET_UINT || conf.cookie != nullptr || conf.rewards != nullptr;
 }
 
 char* default_cookie(ngx_conf_t* cf, LocConf& conf) {

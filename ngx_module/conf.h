@@ -13,11 +13,11 @@
 
 namespace experiment::ngx {
 
-// One source of a unit id, or of the assignment cookie: an indexed variable. Cookies with the __Host- prefix have two names, since plain
-// http cannot carry the prefix.
+// One source of a unit id, or of the assignment cookie: an indexed variable. Cookies with the __Host- prefix have two
+// names, since plain http cannot carry the prefix.
 struct CookieName {
-  std::string https;        // as configured
-  std::string http;         // without the __Host- or __Secure- prefix
+  std::string https;  // as configured
+  std::string http;   // without the __Host- or __Secure- prefix
   ngx_int_t https_index = NGX_ERROR;
   ngx_int_t http_index = NGX_ERROR;
 };
@@ -28,7 +28,7 @@ struct UnitSource {
 struct Unit {
   std::string name;
   std::vector<UnitSource> sources;
-  bool mint = false;                 // into the first cookie= source
+  bool mint = false;  // into the first cookie= source
   const CookieName* minted() const noexcept {
     for (const auto& source : sources) {
       if (source.cookie) return &*source.cookie;
@@ -63,7 +63,7 @@ struct RewardRule {
 enum class Isolation : ngx_uint_t { kPrivate, kTagged, kOff };
 
 struct MainConf {
-  ngx_shm_zone_t* shm = nullptr;    // nullptr: no experiment_zone, the module does nothing at all
+  ngx_shm_zone_t* shm = nullptr;  // nullptr: no experiment_zone, the module does nothing at all
   std::string zone_name;
   std::size_t filter_bytes = 0;
   std::string state_directory;
@@ -71,9 +71,9 @@ struct MainConf {
   std::string kill_file;
   std::vector<std::unique_ptr<Unit>> units;
   std::vector<std::unique_ptr<Placement>> placements;  // distinct lists
-  std::vector<std::string> variable_keys;  // key with underscores of each prefix variable in use, by slot
-  std::vector<std::string> reward_goals;   // named by experiment_reward
-  bool content_handlers = false;           // experiment_beacon or experiment_metrics stands somewhere
+  std::vector<std::string> variable_keys;              // key with underscores of each prefix variable in use, by slot
+  std::vector<std::string> reward_goals;               // named by experiment_reward
+  bool content_handlers = false;                       // experiment_beacon or experiment_metrics stands somewhere
   std::optional<shared::KeyRing> keys;
   ngx_int_t accept_index = NGX_ERROR;
   ngx_int_t sec_fetch_dest_index = NGX_ERROR;
@@ -87,9 +87,10 @@ struct MainConf {
   ngx_cycle_t* cycle = nullptr;
 };
 
-// nginx's merge functions want unset markers in plain fields; the C++ parts hang from pointers into the configuration pool.
+// nginx's merge functions want unset markers in plain fields; the C++ parts hang from pointers into the configuration
+// pool.
 struct LocConf {
-  Placement* placement;             // nullptr: unset or off
+  Placement* placement;  // nullptr: unset or off
   ngx_flag_t placement_set;
   ngx_hash_t types;
   ngx_array_t* types_keys;

@@ -7,7 +7,9 @@
 
 namespace experiment::ngx {
 
-inline char* conf_error() noexcept { return static_cast<char*>(NGX_CONF_ERROR); }
+inline char* conf_error() noexcept {
+  return static_cast<char*>(NGX_CONF_ERROR);
+}
 
 // Runs a directive's setter; an exception becomes an [emerg] line that names the directive.
 template <typename F>

@@ -56,8 +56,8 @@ bool push_cookie(ngx_http_request_t* r, Pin& pin, const CookieName& name, std::s
   auto* out = static_cast<char*>(ngx_pnalloc(r->pool, spelling.size() + value.size() + conf.domain.size() + 128));
   if (out == nullptr) return false;
   char* end = put(put(put(out, spelling), "="), value);
-  u_char* after = ngx_sprintf(reinterpret_cast<u_char*>(end), "; Path=/; Max-Age=%L; HttpOnly; SameSite=",
-                              static_cast<int64_t>(conf.max_age_s));
+  u_char* after = ngx_sprintf(reinterpret_cast<u_char*>(end),
+                              "; Path=/; Max-Age=%L; HttpOnly; SameSite=", static_cast<int64_t>(conf.max_age_s));
   end = put(reinterpret_cast<char*>(after), conf.same_site);
   if (!conf.domain.empty()) end = put(put(end, "; Domain="), conf.domain);
   if (https) end = put(end, "; Secure");
@@ -70,7 +70,8 @@ bool remember(Pin& pin, const PlanExperiment& experiment, const Decision& decisi
   auto& records = pin.records;
   // Another unit's record of this experiment goes: a login on a shared browser inherits nothing.
   auto* end = records.items.data() + records.count;
-  auto* place = std::find_if(records.items.data(), end, [&](const auto& known) { return known.experiment == experiment.tag; });
+  auto* place =
+      std::find_if(records.items.data(), end, [&](const auto& known) { return known.experiment == experiment.tag; });
   if (place == end) {
     if (!has_room(records, experiment) && !make_room(pin)) return false;
     place = &records.items[records.count++];

@@ -25,7 +25,8 @@ Reason state_of(const Pin& pin, int index, const PlanExperiment& experiment) noe
 
 void enrol(Decision& decision, const PlanExperiment& experiment, Reason reason, int arm) noexcept {
   decision.arm = static_cast<std::uint8_t>(arm);
-  bool dropped = arm >= static_cast<int>(experiment.variants.size()) || experiment.variants[static_cast<std::size_t>(arm)].empty();
+  bool dropped =
+      arm >= static_cast<int>(experiment.variants.size()) || experiment.variants[static_cast<std::size_t>(arm)].empty();
   bool killed = (experiment.block->mask.load(std::memory_order_relaxed) >> arm & 1) != 0;
   decision.reason = dropped ? Reason::kVariantGone : killed ? Reason::kKilled : reason;
 }
@@ -73,7 +74,8 @@ void decide_with_memory(ngx_http_request_t* r, Pin& pin, Decision& decision, con
   }
 }
 
-void decide_without_memory(Decision& decision, const PlanExperiment& experiment, std::uint64_t hash, Reason gate) noexcept {
+void decide_without_memory(Decision& decision, const PlanExperiment& experiment, std::uint64_t hash,
+                           Reason gate) noexcept {
   if (gate == Reason::kFrozen) {
     decision.reason = Reason::kFrozen;
   } else if (!experiment.adaptive) {

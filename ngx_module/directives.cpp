@@ -18,8 +18,12 @@ using Args = Range<ngx_str_t>;
 
 constexpr ngx_int_t kMostCohorts = 100000;
 
-Args args_of(ngx_conf_t* cf) noexcept { return elements<ngx_str_t>(cf->args); }
-ngx_str_t& arg(ngx_conf_t* cf, std::size_t i) noexcept { return args_of(cf).first[i]; }
+Args args_of(ngx_conf_t* cf) noexcept {
+  return elements<ngx_str_t>(cf->args);
+}
+ngx_str_t& arg(ngx_conf_t* cf, std::size_t i) noexcept {
+  return args_of(cf).first[i];
+}
 MainConf& main_of(ngx_conf_t* cf) noexcept {
   return *static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_experiment_module));
 }
@@ -102,7 +106,7 @@ char* set_zone(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
     if (conf.threads == nullptr) return conf_error();
 #endif
     return add_zone(cf, conf, static_cast<std::size_t>(bytes)) && register_variables(cf, conf) ? NGX_CONF_OK
-                                                                                              : conf_error();
+                                                                                               : conf_error();
   });
 }
 
@@ -140,7 +144,8 @@ char* set_unit(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
       }
       unit->sources.push_back(std::move(source));
     }
-    if (unit->sources.empty()) return expected(cf, arg(cf, 1), "a source behind it: cookie=NAME, header=NAME or a $variable");
+    if (unit->sources.empty())
+      return expected(cf, arg(cf, 1), "a source behind it: cookie=NAME, header=NAME or a $variable");
     if (unit->mint && unit->minted() == nullptr) {
       return expected(cf, arg(cf, 1), "a cookie=NAME source to mint into, since only a cookie remembers an id");
     }
@@ -232,7 +237,8 @@ char* set_reward(ngx_conf_t* cf, ngx_command_t* command, void* data) noexcept {
       } else if (take_prefix(text, "id=")) {
         place = &rule.id;
       }
-      if (place == nullptr || *place != nullptr || text.empty()) return expected(cf, token, "value=VALUE or id=VALUE, once each");
+      if (place == nullptr || *place != nullptr || text.empty())
+        return expected(cf, token, "value=VALUE or id=VALUE, once each");
       if ((*place = compile(cf, text)) == nullptr) return conf_error();
     }
     if (conf.rewards == nullptr) conf.rewards = make_in_pool<std::vector<RewardRule>>(cf->pool);
@@ -289,7 +295,8 @@ char* set_cookie(ngx_conf_t* cf, ngx_command_t* command, void* data) noexcept {
       } else if (take_prefix(text, "secure=")) {
         if (!set_secure(cf, text, *conf.cookie)) return expected(cf, token, "secure=auto, on, off or a $variable");
       } else if (take_prefix(text, "samesite=")) {
-        if (text != "Lax" && text != "Strict" && text != "None") return expected(cf, token, "samesite=Lax, Strict or None");
+        if (text != "Lax" && text != "Strict" && text != "None")
+          return expected(cf, token, "samesite=Lax, Strict or None");
         conf.cookie->same_site = text;
       } else if (take_prefix(text, "max_age=")) {
         ngx_str_t time = borrow(text);
@@ -316,7 +323,9 @@ char* set_isolation(ngx_conf_t* cf, ngx_command_t*, void* data) noexcept {
   if (text != "private" && text != "tagged" && text != "off") {
     return expected(cf, arg(cf, 1), "\"private\", \"tagged\" or \"off\"");
   }
-  Isolation isolation = text == "private" ? Isolation::kPrivate : text == "tagged" ? Isolation::kTagged : Isolation::kOff;
+  Isolation isolation = text == "private"  ? Isolation::kPrivate
+                        : text == "tagged" ? Isolation::kTagged
+                                           : Isolation::kOff;
   conf.isolation = static_cast<ngx_uint_t>(isolation);
   return NGX_CONF_OK;
 }
@@ -338,8 +347,12 @@ char* set_content_handler(ngx_conf_t* cf, ngx_http_handler_pt handler) noexcept 
   return NGX_CONF_OK;
 }
 
-char* set_beacon(ngx_conf_t* cf, ngx_command_t*, void*) noexcept { return set_content_handler(cf, beacon_handler); }
-char* set_metrics(ngx_conf_t* cf, ngx_command_t*, void*) noexcept { return set_content_handler(cf, metrics_handler); }
+char* set_beacon(ngx_conf_t* cf, ngx_command_t*, void*) noexcept {
+  return set_content_handler(cf, beacon_handler);
+}
+char* set_metrics(ngx_conf_t* cf, ngx_command_t*, void*) noexcept {
+  return set_content_handler(cf, metrics_handler);
+}
 
 ngx_str_t kDefaultTypes[] = {ngx_string("text/html"), ngx_null_string};
 
@@ -349,24 +362,30 @@ constexpr ngx_uint_t kLocation = NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF;
 }  // namespace
 
 ngx_command_t kDirectives[] = {
-    {ngx_string("experiment_zone"), NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE, set_zone, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
-    {ngx_string("experiment_unit"), NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE, set_unit, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
-    {ngx_string("experiment_keys"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, set_keys, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
-    {ngx_string("experiment_kill_file"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, set_kill_file, NGX_HTTP_MAIN_CONF_OFFSET, 0,
+    {ngx_string("experiment_zone"), NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE, set_zone, NGX_HTTP_MAIN_CONF_OFFSET, 0,
      nullptr},
-    {ngx_string("experiment"), kEverywhere | NGX_HTTP_LIF_CONF | NGX_CONF_1MORE, set_placement, NGX_HTTP_LOC_CONF_OFFSET,
+    {ngx_string("experiment_unit"), NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE, set_unit, NGX_HTTP_MAIN_CONF_OFFSET, 0,
+     nullptr},
+    {ngx_string("experiment_keys"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, set_keys, NGX_HTTP_MAIN_CONF_OFFSET, 0,
+     nullptr},
+    {ngx_string("experiment_kill_file"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, set_kill_file, NGX_HTTP_MAIN_CONF_OFFSET,
      0, nullptr},
+    {ngx_string("experiment"), kEverywhere | NGX_HTTP_LIF_CONF | NGX_CONF_1MORE, set_placement,
+     NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
     {ngx_string("experiment_types"), kEverywhere | NGX_CONF_1MORE, ngx_http_types_slot, NGX_HTTP_LOC_CONF_OFFSET,
      offsetof(LocConf, types_keys), &kDefaultTypes[0]},
     {ngx_string("experiment_exposure"), kEverywhere | NGX_HTTP_LIF_CONF | NGX_CONF_TAKE1, set_exposure,
      NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
-    {ngx_string("experiment_isolation"), kEverywhere | NGX_CONF_TAKE1, set_isolation, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
+    {ngx_string("experiment_isolation"), kEverywhere | NGX_CONF_TAKE1, set_isolation, NGX_HTTP_LOC_CONF_OFFSET, 0,
+     nullptr},
     {ngx_string("experiment_cache"), kEverywhere | NGX_CONF_FLAG, ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET,
      offsetof(LocConf, cache), nullptr},
-    {ngx_string("experiment_cohort_max"), kEverywhere | NGX_CONF_TAKE1, set_cohort_max, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
+    {ngx_string("experiment_cohort_max"), kEverywhere | NGX_CONF_TAKE1, set_cohort_max, NGX_HTTP_LOC_CONF_OFFSET, 0,
+     nullptr},
     {ngx_string("experiment_cookie"), kEverywhere | NGX_CONF_1MORE, set_cookie, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
     {ngx_string("experiment_reward"), kLocation | NGX_CONF_1MORE, set_reward, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
-    {ngx_string("experiment_beacon"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, set_beacon, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
+    {ngx_string("experiment_beacon"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, set_beacon, NGX_HTTP_LOC_CONF_OFFSET, 0,
+     nullptr},
     {ngx_string("experiment_metrics"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, set_metrics, NGX_HTTP_LOC_CONF_OFFSET, 0,
      nullptr},
     ngx_null_command};

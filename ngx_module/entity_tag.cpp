@@ -15,7 +15,8 @@ std::string_view cut_tag(std::string_view& list) noexcept {
   std::size_t begin = list.find_first_not_of(" \t,");
   if (begin == list.npos) return list = {};
   std::size_t quote = list.find('"', begin);
-  std::size_t end = quote == list.npos || list.find(',', begin) < quote ? list.find(',', begin) : list.find('"', quote + 1);
+  std::size_t end =
+      quote == list.npos || list.find(',', begin) < quote ? list.find(',', begin) : list.find('"', quote + 1);
   if (end != list.npos && list[end] == '"') ++end;
   std::string_view tag = list.substr(begin, end == list.npos ? list.npos : end - begin);
   list.remove_prefix(end == list.npos ? list.size() : end);
@@ -48,7 +49,7 @@ OriginTags tags_without_token(ngx_pool_t* pool, std::string_view list, std::stri
     bool todays = token == kAnyToken ? true
                   : token == "-"     ? mark == tag.npos
                                      : mark != tag.npos && tag.back() == '"' &&
-                                     tag.substr(mark + kMark.size(), tag.size() - mark - kMark.size() - 1) == token;
+                                       tag.substr(mark + kMark.size(), tag.size() - mark - kMark.size() - 1) == token;
     if (!todays && tag != "*") continue;
     if (plain_end != plain) {
       *plain_end++ = ',';

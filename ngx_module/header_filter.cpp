@@ -38,7 +38,8 @@ ngx_int_t first_filter(ngx_http_request_t* r) noexcept {
   return next_of_first(r);
 }
 
-// After nginx's headers filter. Cookies are set here, since a 304 passes here too and other filters may have ended the request before.
+// After nginx's headers filter. Cookies are set here, since a 304 passes here too and other filters may have ended the
+// request before.
 ngx_int_t outward_filter(ngx_http_request_t* r) noexcept {
   if (r != r->main) return next_of_outward(r);
   if (Pin* pin = find_pin(r); pin != nullptr && !pin->headers_out) {

@@ -1,5 +1,5 @@
-// The two header filters: the first runs before not_modified (counting, validators, inward isolation), the outward one after nginx's
-// headers filter (cookies, Cache-Control). Their places in the chain are set in `config`.
+// The two header filters: the first runs before not_modified (counting, validators, inward isolation), the outward one
+// after nginx's headers filter (cookies, Cache-Control). Their places in the chain are set in `config`.
 #pragma once
 
 namespace experiment::ngx {

@@ -1,4 +1,5 @@
-// Taking headers out of nginx's lists and putting them in, without moving an element: nginx and other modules keep pointers to them.
+// Taking headers out of nginx's lists and putting them in, without moving an element: nginx and other modules keep
+// pointers to them.
 #pragma once
 
 #include "ngx_module/ngx.h"
@@ -32,13 +33,14 @@ class Headers {
   ngx_uint_t index_ = 0;
 };
 
-// A new inbound header. Requires: `lowcase` is the name in lower case, both outlive the request. nullptr: out of memory.
+// A new inbound header. Requires: `lowcase` is the name in lower case, both outlive the request. nullptr: out of
+// memory.
 ngx_table_elt_t* push_inbound(ngx_http_request_t* r, std::string_view name, std::string_view lowcase,
                               std::string_view value) noexcept;
 // A new outbound header.
 ngx_table_elt_t* push_outbound(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept;
-// Whether the header has this name in any spelling that a CGI-like backend could take for it: any case, with dashes, underscores, dots
-// or other marks. Requires: `lowcase` has lower case and dashes.
+// Whether the header has this name in any spelling that a CGI-like backend could take for it: any case, with dashes,
+// underscores, dots or other marks. Requires: `lowcase` has lower case and dashes.
 bool is_named(const ngx_table_elt_t& header, std::string_view lowcase) noexcept;
 
 }  // namespace experiment::ngx

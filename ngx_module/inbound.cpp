@@ -11,8 +11,9 @@
 namespace experiment::ngx {
 namespace {
 
-constexpr std::array<std::string_view, 6> kOurs = {"experiment-assignments", "experiment-cohort", "experiment-signature",
-                                                   "experiment-unit", "experiment-reward", "experiment-served"};
+constexpr std::array<std::string_view, 6> kOurs = {"experiment-assignments", "experiment-cohort",
+                                                   "experiment-signature",   "experiment-unit",
+                                                   "experiment-reward",      "experiment-served"};
 
 bool is_ours(const ngx_table_elt_t& header) noexcept {
   if (header.key.len < 15 || (header.key.data[0] | 0x20) != 'e' || (header.key.data[1] | 0x20) != 'x') return false;
@@ -41,7 +42,8 @@ void drop(ngx_http_request_t* r, ngx_table_elt_t*& known) noexcept {
   }
 }
 
-// The header as the origin knows it; the condition keeps what our own comparison needs. Returns false when nothing of it is left.
+// The header as the origin knows it; the condition keeps what our own comparison needs. Returns false when nothing of
+// it is left.
 bool translate(ngx_http_request_t* r, ngx_table_elt_t* header, std::string_view token, Condition& condition) noexcept {
   if (condition.asked.data == nullptr) condition.asked = header->value;
   OriginTags tags = tags_without_token(r->pool, view(condition.asked), token);
@@ -51,17 +53,19 @@ bool translate(ngx_http_request_t* r, ngx_table_elt_t* header, std::string_view 
   return true;
 }
 
-bool is_tag(std::string_view condition) noexcept { return condition.size() > 1 && condition.back() == '"'; }
+bool is_tag(std::string_view condition) noexcept {
+  return condition.size() > 1 && condition.back() == '"';
+}
 
-// Conditional headers that were made for another cohort must not be answered for this one. Runs again behind an internal redirect,
-// where more may apply.
+// Conditional headers that were made for another cohort must not be answered for this one. Runs again behind an
+// internal redirect, where more may apply.
 void translate_conditions(ngx_http_request_t* r, Pin& pin) noexcept {
   auto& in = r->headers_in;
   if (in.if_none_match == nullptr && pin.if_none_match.asked.data != nullptr) {
     in.if_none_match = push_inbound(r, "If-None-Match", "if-none-match", view(pin.if_none_match.asked));
   }
-  if (in.if_none_match == nullptr && in.if_range == nullptr && in.if_match == nullptr && in.if_modified_since == nullptr &&
-      in.if_unmodified_since == nullptr) {
+  if (in.if_none_match == nullptr && in.if_range == nullptr && in.if_match == nullptr &&
+      in.if_modified_since == nullptr && in.if_unmodified_since == nullptr) {
     return;
   }
   if (loc_conf(r).isolation == static_cast<ngx_uint_t>(Isolation::kOff)) return;

@@ -5,7 +5,8 @@
 
 namespace experiment::ngx {
 
-// POST_READ: takes assignment headers of the client out of the header list, in every spelling, so that no backend takes them for ours.
+// POST_READ: takes assignment headers of the client out of the header list, in every spelling, so that no backend takes
+// them for ours.
 ngx_int_t strip_inbound(ngx_http_request_t* r) noexcept;
 // PREACCESS: decides, and hands the assignments to whatever serves the request. Runs again after internal redirects.
 ngx_int_t forward_assignments(ngx_http_request_t* r) noexcept;

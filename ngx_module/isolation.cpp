@@ -14,7 +14,9 @@ namespace {
 
 constexpr std::string_view kCohortHeader = "Experiment-Cohort";
 
-Isolation isolation_of(ngx_http_request_t* r) noexcept { return static_cast<Isolation>(loc_conf(r).isolation); }
+Isolation isolation_of(ngx_http_request_t* r) noexcept {
+  return static_cast<Isolation>(loc_conf(r).isolation);
+}
 
 bool contains(std::string_view text, std::string_view lowcase) noexcept {
   for (std::size_t at = 0; at + lowcase.size() <= text.size(); ++at) {
@@ -61,23 +63,27 @@ bool take_cache_headers(ngx_http_request_t* r) noexcept {
     if (cache_control) no_store = no_store || contains(view(h->value), "no-store");
     std::string_view name = view(h->key);
     bool cdn = name.size() >= 17 && contains(name.substr(name.size() - 17), "cdn-cache-control");
-    if (cache_control || cdn || is_named(*h, "expires") || is_named(*h, "pragma") || is_named(*h, "surrogate-control")) {
+    if (cache_control || cdn || is_named(*h, "expires") || is_named(*h, "pragma") ||
+        is_named(*h, "surrogate-control")) {
       h->hash = 0;
     }
   }
   return no_store;
 }
 
-// Tags for purging in a cache that computes the cohort itself: "exp:key" and "exp:key:variant" of each experiment that applied.
+// Tags for purging in a cache that computes the cohort itself: "exp:key" and "exp:key:variant" of each experiment that
+// applied.
 void push_tags(ngx_http_request_t* r, const Pin& pin) noexcept {
   std::size_t room = 0;
-  for (const Decision& decision : pin.all()) room += 2 * experiment_of(pin, decision).key.size() + bandit::kMaxKeyBytes + 24;
+  for (const Decision& decision : pin.all())
+    room += 2 * experiment_of(pin, decision).key.size() + bandit::kMaxKeyBytes + 24;
   auto* memory = static_cast<u_char*>(ngx_pnalloc(r->pool, 3 * room + 1));
   if (memory == nullptr) return;
   struct Form {
     std::string_view header, separator, quote;
   };
-  for (const Form& form : {Form{"Surrogate-Key", " ", ""}, Form{"Cache-Tag", ",", ""}, Form{"Cache-Groups", ", ", "\""}}) {
+  for (const Form& form :
+       {Form{"Surrogate-Key", " ", ""}, Form{"Cache-Tag", ",", ""}, Form{"Cache-Groups", ", ", "\""}}) {
     u_char* begin = memory;
     u_char* end = begin;
     auto put = [&](std::string_view text) { end = ngx_cpymem(end, text.data(), text.size()); };
@@ -127,7 +133,8 @@ void isolate_inward(ngx_http_request_t* r, Pin* pin) noexcept {
     worker_counters().not_stored.fetch_add(1, std::memory_order_relaxed);
     return;
   }
-  ngx_memcpy(ngx_cpymem(ngx_cpymem(joined, vary.data(), vary.size()), ", ", 2), kCohortHeader.data(), kCohortHeader.size());
+  ngx_memcpy(ngx_cpymem(ngx_cpymem(joined, vary.data(), vary.size()), ", ", 2), kCohortHeader.data(),
+             kCohortHeader.size());
   cache.vary = {length, joined};
 #endif
 }
@@ -148,7 +155,8 @@ void isolate_validators(ngx_http_request_t* r, Pin& pin) noexcept {
   r->headers_out.last_modified = nullptr;
   // What the client sent is compared with what it is sent, tokens and all.
   auto& in = r->headers_in;
-  if (in.if_none_match != nullptr && pin.if_none_match.kept.data != nullptr) in.if_none_match->value = pin.if_none_match.kept;
+  if (in.if_none_match != nullptr && pin.if_none_match.kept.data != nullptr)
+    in.if_none_match->value = pin.if_none_match.kept;
   if (in.if_match != nullptr && pin.if_match.kept.data != nullptr) in.if_match->value = pin.if_match.kept;
   if (in.if_range != nullptr && pin.if_range.kept.data != nullptr) in.if_range->value = pin.if_range.kept;
 }

@@ -22,7 +22,9 @@ std::int64_t unix_ms() noexcept {
   return static_cast<std::int64_t>(now->sec) * 1000 + static_cast<std::int64_t>(now->msec);
 }
 
-bool is_alive(std::uint32_t pid) { return kill(static_cast<pid_t>(pid), 0) == 0 || errno != ESRCH; }
+bool is_alive(std::uint32_t pid) {
+  return kill(static_cast<pid_t>(pid), 0) == 0 || errno != ESRCH;
+}
 
 std::uint64_t random_bits() {
   std::uint64_t bits = 0;
@@ -68,7 +70,8 @@ bool Leader::hold_lease() noexcept {
   std::uint64_t holder = header.leader.load(std::memory_order_acquire);
   std::uint64_t now = monotonic_ms();
   if (holder != self) {
-    bool free = holder == 0 || now > header.leader_until_ms.load(std::memory_order_acquire) || !is_alive(static_cast<std::uint32_t>(holder));
+    bool free = holder == 0 || now > header.leader_until_ms.load(std::memory_order_acquire) ||
+                !is_alive(static_cast<std::uint32_t>(holder));
     if (!free || !header.leader.compare_exchange_strong(holder, self)) return false;
   }
   header.leader_until_ms.store(now + kLeaseMs, std::memory_order_release);
@@ -109,7 +112,8 @@ void Leader::start() {
     run_inline();
     return;
   }
-  for (int waited = 0; waited < kWaitForFirstStepMs && zone_.header().adopted.load(std::memory_order_acquire) == 0; ++waited) {
+  for (int waited = 0; waited < kWaitForFirstStepMs && zone_.header().adopted.load(std::memory_order_acquire) == 0;
+       ++waited) {
     ngx_msleep(1);
   }
 }
@@ -129,7 +133,8 @@ void Leader::tick() {
   begin_step();
 #else
   if (!said_inline_) {
-    ngx_log_error(NGX_LOG_NOTICE, log_, 0, "experiment: nginx has no threads, so the store's files are read and written on the event loop");
+    ngx_log_error(NGX_LOG_NOTICE, log_, 0,
+                  "experiment: nginx has no threads, so the store's files are read and written on the event loop");
     said_inline_ = true;
   }
   run_inline();
@@ -183,7 +188,8 @@ void Leader::show() {
   bool applied = false;
   {
     ZoneLock lock(conf_);
-    // A step that took longer than the lease: what it believes is old, kills included. Whoever leads now shows theirs under this lock.
+    // A step that took longer than the lease: what it believes is old, kills included. Whoever leads now shows theirs
+    // under this lock.
     if (lost_ || zone_.header().leader.load(std::memory_order_acquire) != static_cast<std::uint64_t>(ngx_pid)) {
       lost_ = false;
       mind_.reset();
@@ -229,7 +235,8 @@ void Leader::end() {
     shared::FileStore store(conf_.state_directory, std::string(zone_.header().instance.data()));
     auto errors = store.exchange(wants).errors;
     std::uint64_t told = zone_.header().ended_ms.load(), now = monotonic_ms();
-    bool tell = told + kTellAgainMs < now && !errors.empty() && zone_.header().ended_ms.compare_exchange_strong(told, now);
+    bool tell =
+        told + kTellAgainMs < now && !errors.empty() && zone_.header().ended_ms.compare_exchange_strong(told, now);
     for (const auto& error : errors) {
       if (tell) ngx_log_error(NGX_LOG_ERR, log_, 0, "experiment: %s", error.c_str());
     }

@@ -1,7 +1,8 @@
 // The leader of a node: the one worker that reads and writes the store, allocates, and keeps the zone in line.
 //
-// Every worker has a Leader object and offers to lead; a lease in the zone says who does, taken over within two seconds when its holder
-// dies. Store work runs in nginx's thread pool where nginx has one; the zone is written on the event loop.
+// Every worker has a Leader object and offers to lead; a lease in the zone says who does, taken over within two seconds
+// when its holder dies. Store work runs in nginx's thread pool where nginx has one; the zone is written on the event
+// loop.
 #pragma once
 
 #include <memory>
@@ -20,8 +21,8 @@ class Leader {
   Leader(const Leader&) = delete;
   Leader& operator=(const Leader&) = delete;
 
-  // Leads when nobody does, with a first step inline, so that a started worker serves what the store knows. Otherwise waits a moment
-  // for whoever leads to have done so. Called once, at worker start.
+  // Leads when nobody does, with a first step inline, so that a started worker serves what the store knows. Otherwise
+  // waits a moment for whoever leads to have done so. Called once, at worker start.
   void start();
   // Called by the worker's timer: renews or takes the lease, begins a step when none is under way.
   void tick();
@@ -46,15 +47,15 @@ class Leader {
   const MainConf& conf_;
   shared::Zone zone_;
   ngx_log_t* log_;
-  std::unique_ptr<shared::Conductor> mind_;   // while leading
+  std::unique_ptr<shared::Conductor> mind_;  // while leading
   std::unique_ptr<shared::ZoneSync> sync_;
   std::uint64_t applied_changes_ = ~std::uint64_t{0};
-  std::vector<std::string> said_full_;         // of what the zone has no room for
+  std::vector<std::string> said_full_;  // of what the zone has no room for
   ngx_msec_t collected_ms_ = 0;
   ngx_msec_t flushed_ms_ = 0;
-  bool busy_ = false;                          // a step is in the thread pool
+  bool busy_ = false;  // a step is in the thread pool
   bool leaving_ = false;
-  bool lost_ = false;                          // somebody else took the lease while a step was under way
+  bool lost_ = false;  // somebody else took the lease while a step was under way
 #if (NGX_THREADS)
   ngx_thread_task_t* task_ = nullptr;
 #else

@@ -1,4 +1,5 @@
-// LOG phase: request metrics per arm, reasons per experiment. Every experiment that was decided is counted once, subrequests are not.
+// LOG phase: request metrics per arm, reasons per experiment. Every experiment that was decided is counted once,
+// subrequests are not.
 #pragma once
 
 #include "ngx_module/ngx.h"

@@ -29,14 +29,15 @@ class Page {
   // Thousandths as seconds, or any number over 10^places.
   void put_decimal(std::uint64_t number, int places) noexcept {
     std::string digits = std::to_string(number);
-    if (static_cast<int>(digits.size()) <= places) digits.insert(0, static_cast<std::size_t>(places) + 1 - digits.size(), '0');
+    if (static_cast<int>(digits.size()) <= places)
+      digits.insert(0, static_cast<std::size_t>(places) + 1 - digits.size(), '0');
     if (places > 0) digits.insert(digits.size() - static_cast<std::size_t>(places), ".");
     put(digits);
   }
   void family(std::string_view name, std::string_view type, std::string_view help) noexcept {
-    for (std::string_view text : {std::string_view("# HELP nginx_experiment_"), name, std::string_view(" "), help,
-                                  std::string_view("\n# TYPE nginx_experiment_"), name, std::string_view(" "), type,
-                                  std::string_view("\n")}) {
+    for (std::string_view text :
+         {std::string_view("# HELP nginx_experiment_"), name, std::string_view(" "), help,
+          std::string_view("\n# TYPE nginx_experiment_"), name, std::string_view(" "), type, std::string_view("\n")}) {
       put(text);
     }
   }
@@ -92,14 +93,20 @@ class Metrics {
     page_.put("\n");
     gauge("filter_keys", "Keys marked in the active half of the filter.", filter.inserted());
     total("units_minted_total", "Unit ids made and set as a cookie.", &shared::NodeCounters::units_minted);
-    total("headers_stripped_total", "Assignment headers of clients taken out.", &shared::NodeCounters::headers_stripped);
-    total("cookies_refused_total", "Assignment cookies with a bad signature or form.", &shared::NodeCounters::cookies_refused);
-    total("rewards_replayed_total", "Rewards of answers that did not come from upstream.", &shared::NodeCounters::rewards_replayed);
+    total("headers_stripped_total", "Assignment headers of clients taken out.",
+          &shared::NodeCounters::headers_stripped);
+    total("cookies_refused_total", "Assignment cookies with a bad signature or form.",
+          &shared::NodeCounters::cookies_refused);
+    total("rewards_replayed_total", "Rewards of answers that did not come from upstream.",
+          &shared::NodeCounters::rewards_replayed);
     total("rewards_unknown_total", "Rewards for goals that no definition has.", &shared::NodeCounters::rewards_unknown);
     total("beacons_accepted_total", "Rewards of beacons that were read.", &shared::NodeCounters::beacons_accepted);
-    total("beacons_refused_total", "Beacons, or rewards in them, that were malformed.", &shared::NodeCounters::beacons_refused);
-    total("not_isolated_total", "Stored answers from before the module, served to a cohort.", &shared::NodeCounters::not_isolated);
-    total("not_stored_total", "Answers kept out of the cache: a reward, or no room in Vary.", &shared::NodeCounters::not_stored);
+    total("beacons_refused_total", "Beacons, or rewards in them, that were malformed.",
+          &shared::NodeCounters::beacons_refused);
+    total("not_isolated_total", "Stored answers from before the module, served to a cohort.",
+          &shared::NodeCounters::not_isolated);
+    total("not_stored_total", "Answers kept out of the cache: a reward, or no room in Vary.",
+          &shared::NodeCounters::not_stored);
   }
 
   void experiments() noexcept {
@@ -107,10 +114,13 @@ class Metrics {
     rewards_dropped();
     allocation();
     for_rows("exposures_total", "counter", "Units exposed, once each.",
-             [&](const PlanExperiment&, auto& labels, auto sum) { labels.line(sum([](auto& row) -> Counter& { return row.exposures; })); });
+             [&](const PlanExperiment&, auto& labels, auto sum) {
+               labels.line(sum([](auto& row) -> Counter& { return row.exposures; }));
+             });
     goals();
     requests();
-    latency("request_duration_seconds", "Time from the first byte of the request to the log.", &shared::RequestCounters::request);
+    latency("request_duration_seconds", "Time from the first byte of the request to the log.",
+            &shared::RequestCounters::request);
     latency("upstream_duration_seconds", "Time upstream peers took.", &shared::RequestCounters::upstream);
   }
 
@@ -121,7 +131,8 @@ class Metrics {
   }
   void total(std::string_view name, std::string_view help, Counter shared::NodeCounters::*counter) noexcept {
     std::uint64_t value = 0;
-    for (std::uint32_t s = 0; s < zone_.header().stripes; ++s) value += (zone_.node(s).*counter).load(std::memory_order_relaxed);
+    for (std::uint32_t s = 0; s < zone_.header().stripes; ++s)
+      value += (zone_.node(s).*counter).load(std::memory_order_relaxed);
     page_.family(name, "counter", help);
     plain(name, value);
   }
@@ -190,25 +201,29 @@ class Metrics {
         labels.variant = row == 0 ? std::string_view("@baseline") : std::string_view(experiment.variants[row - 1]);
         auto sum = [&](auto&& field) {
           std::uint64_t value = 0;
-          for (std::uint32_t s = 0; s < zone_.header().stripes; ++s) value += field(counters[s]).load(std::memory_order_relaxed);
+          for (std::uint32_t s = 0; s < zone_.header().stripes; ++s)
+            value += field(counters[s]).load(std::memory_order_relaxed);
           return value;
         };
-        if (row == 0 && sum([](auto& c) -> Counter& { return c.exposures; }) == 0 && experiment.rule.baseline.none()) continue;
+        if (row == 0 && sum([](auto& c) -> Counter& { return c.exposures; }) == 0 && experiment.rule.baseline.none())
+          continue;
         write(experiment, labels, sum);
       }
     });
   }
 
   void decisions() noexcept {
-    for_experiments("decisions_total", "counter", "Requests by the reason of their decision.", [&](const PlanExperiment& experiment, Labels& labels) {
-      for (std::size_t reason = 0; reason < static_cast<std::size_t>(bandit::Reason::kCount); ++reason) {
-        std::uint64_t value = over_stripes(experiment, [&](auto& c) -> Counter& { return c.decisions[reason]; });
-        if (value == 0) continue;
-        labels.begin();
-        labels.label("reason", bandit::reason_token(static_cast<bandit::Reason>(reason)));
-        labels.end(value);
-      }
-    });
+    for_experiments(
+        "decisions_total", "counter", "Requests by the reason of their decision.",
+        [&](const PlanExperiment& experiment, Labels& labels) {
+          for (std::size_t reason = 0; reason < static_cast<std::size_t>(bandit::Reason::kCount); ++reason) {
+            std::uint64_t value = over_stripes(experiment, [&](auto& c) -> Counter& { return c.decisions[reason]; });
+            if (value == 0) continue;
+            labels.begin();
+            labels.label("reason", bandit::reason_token(static_cast<bandit::Reason>(reason)));
+            labels.end(value);
+          }
+        });
   }
 
   void rewards_dropped() noexcept {
@@ -216,16 +231,17 @@ class Metrics {
       std::string_view reason;
       Counter shared::ExperimentCounters::*counter;
     };
-    for_experiments("rewards_dropped_total", "counter", "Rewards not counted.", [&](const PlanExperiment& experiment, Labels& labels) {
-      for (const Drop& drop : {Drop{"late", &shared::ExperimentCounters::rewards_late},
-                               Drop{"duplicate", &shared::ExperimentCounters::rewards_duplicate},
-                               Drop{"unexposed", &shared::ExperimentCounters::rewards_unexposed},
-                               Drop{"refused", &shared::ExperimentCounters::rewards_refused}}) {
-        labels.begin();
-        labels.label("reason", drop.reason);
-        labels.end(over_stripes(experiment, [&](auto& c) -> Counter& { return c.*drop.counter; }));
-      }
-    });
+    for_experiments("rewards_dropped_total", "counter", "Rewards not counted.",
+                    [&](const PlanExperiment& experiment, Labels& labels) {
+                      for (const Drop& drop : {Drop{"late", &shared::ExperimentCounters::rewards_late},
+                                               Drop{"duplicate", &shared::ExperimentCounters::rewards_duplicate},
+                                               Drop{"unexposed", &shared::ExperimentCounters::rewards_unexposed},
+                                               Drop{"refused", &shared::ExperimentCounters::rewards_refused}}) {
+                        labels.begin();
+                        labels.label("reason", drop.reason);
+                        labels.end(over_stripes(experiment, [&](auto& c) -> Counter& { return c.*drop.counter; }));
+                      }
+                    });
   }
 
   void allocation() noexcept {
@@ -243,56 +259,68 @@ class Metrics {
                int arm = arm_of(experiment, labels.variant);
                if (arm < 0 || !experiment.adaptive) return;
                labels.begin();
-               labels.end_decimal(experiment.block->best_ppm[static_cast<std::size_t>(arm)].load(std::memory_order_relaxed), 6);
+               labels.end_decimal(
+                   experiment.block->best_ppm[static_cast<std::size_t>(arm)].load(std::memory_order_relaxed), 6);
              });
-    for_experiments("epoch", "gauge", "Number of the current epoch.", [&](const PlanExperiment& experiment, Labels& labels) {
-      shared::Offset current = experiment.block->current.load(std::memory_order_acquire);
-      if (current != 0) labels.line(zone_.at<shared::EpochBlock>(current)->id >> 20);
-    });
+    for_experiments("epoch", "gauge", "Number of the current epoch.",
+                    [&](const PlanExperiment& experiment, Labels& labels) {
+                      shared::Offset current = experiment.block->current.load(std::memory_order_acquire);
+                      if (current != 0) labels.line(zone_.at<shared::EpochBlock>(current)->id >> 20);
+                    });
   }
 
   void goals() noexcept {
-    for_rows("rewards_total", "counter", "Units with a reward.", [&](const PlanExperiment& experiment, Labels& labels, auto sum) {
-      for (const PlanGoal& goal : experiment.goals) {
-        labels.begin();
-        labels.label("goal", goal.key);
-        labels.end(sum([&](auto& row) -> Counter& { return row.rewards[static_cast<std::size_t>(goal.number)]; }));
-      }
-    });
-    for_rows("reward_value_total", "counter", "Sum of value rewards.", [&](const PlanExperiment& experiment, Labels& labels, auto sum) {
-      for (const PlanGoal& goal : experiment.goals) {
-        if (goal.kind != bandit::GoalKind::kValue) continue;
-        labels.begin();
-        labels.label("goal", goal.key);
-        labels.end_decimal(sum([&](auto& row) -> Counter& { return row.reward_value[static_cast<std::size_t>(goal.number)]; }), goal.scale);
-      }
-    });
+    for_rows(
+        "rewards_total", "counter", "Units with a reward.",
+        [&](const PlanExperiment& experiment, Labels& labels, auto sum) {
+          for (const PlanGoal& goal : experiment.goals) {
+            labels.begin();
+            labels.label("goal", goal.key);
+            labels.end(sum([&](auto& row) -> Counter& { return row.rewards[static_cast<std::size_t>(goal.number)]; }));
+          }
+        });
+    for_rows("reward_value_total", "counter", "Sum of value rewards.",
+             [&](const PlanExperiment& experiment, Labels& labels, auto sum) {
+               for (const PlanGoal& goal : experiment.goals) {
+                 if (goal.kind != bandit::GoalKind::kValue) continue;
+                 labels.begin();
+                 labels.label("goal", goal.key);
+                 labels.end_decimal(sum([&](auto& row) -> Counter& {
+                                      return row.reward_value[static_cast<std::size_t>(goal.number)];
+                                    }),
+                                    goal.scale);
+               }
+             });
   }
 
   void requests() noexcept {
     static constexpr std::string_view kStatus[] = {"1xx", "2xx", "3xx", "4xx", "5xx"};
-    static constexpr std::string_view kCache[] = {"miss", "bypass", "expired", "stale", "updating", "revalidated", "hit", "scarce"};
-    for_rows("requests_total", "counter", "Requests by status class.", [&](const PlanExperiment&, Labels& labels, auto sum) {
-      for (std::size_t i = 0; i < shared::kStatusClasses; ++i) {
-        std::uint64_t value = sum([&](auto& row) -> Counter& { return row.status[i]; });
-        if (value == 0) continue;
-        labels.begin();
-        labels.label("status", kStatus[i]);
-        labels.end(value);
-      }
-    });
-    for_rows("cache_requests_total", "counter", "Requests by cache status.", [&](const PlanExperiment&, Labels& labels, auto sum) {
-      for (std::size_t i = 0; i < shared::kCacheStatuses; ++i) {
-        std::uint64_t value = sum([&](auto& row) -> Counter& { return row.cache[i]; });
-        if (value == 0) continue;
-        labels.begin();
-        labels.label("cache_status", kCache[i]);
-        labels.end(value);
-      }
-    });
-    for_rows("sent_bytes_total", "counter", "Bytes sent to clients.", [&](const PlanExperiment&, Labels& labels, auto sum) {
-      labels.line(sum([](auto& row) -> Counter& { return row.bytes_sent; }));
-    });
+    static constexpr std::string_view kCache[] = {"miss",     "bypass",      "expired", "stale",
+                                                  "updating", "revalidated", "hit",     "scarce"};
+    for_rows("requests_total", "counter", "Requests by status class.",
+             [&](const PlanExperiment&, Labels& labels, auto sum) {
+               for (std::size_t i = 0; i < shared::kStatusClasses; ++i) {
+                 std::uint64_t value = sum([&](auto& row) -> Counter& { return row.status[i]; });
+                 if (value == 0) continue;
+                 labels.begin();
+                 labels.label("status", kStatus[i]);
+                 labels.end(value);
+               }
+             });
+    for_rows("cache_requests_total", "counter", "Requests by cache status.",
+             [&](const PlanExperiment&, Labels& labels, auto sum) {
+               for (std::size_t i = 0; i < shared::kCacheStatuses; ++i) {
+                 std::uint64_t value = sum([&](auto& row) -> Counter& { return row.cache[i]; });
+                 if (value == 0) continue;
+                 labels.begin();
+                 labels.label("cache_status", kCache[i]);
+                 labels.end(value);
+               }
+             });
+    for_rows("sent_bytes_total", "counter", "Bytes sent to clients.",
+             [&](const PlanExperiment&, Labels& labels, auto sum) {
+               labels.line(sum([](auto& row) -> Counter& { return row.bytes_sent; }));
+             });
     for_rows("upstream_failures_total", "counter", "Requests in which an upstream peer failed or answered 5xx.",
              [&](const PlanExperiment&, Labels& labels, auto sum) {
                labels.line(sum([](auto& row) -> Counter& { return row.upstream_failures; }));

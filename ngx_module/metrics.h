@@ -1,4 +1,5 @@
-// The location of experiment_metrics: this node's counters in Prometheus' text format. Labels are keys and small enumerations, never a unit.
+// The location of experiment_metrics: this node's counters in Prometheus' text format. Labels are keys and small
+// enumerations, never a unit.
 #pragma once
 
 #include "ngx_module/ngx.h"

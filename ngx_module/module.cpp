@@ -1,7 +1,8 @@
-// START HERE: the two modules as nginx sees them. Tables and hooks only; what they do is in the files named by the functions.
+// START HERE: the two modules as nginx sees them. Tables and hooks only; what they do is in the files named by the
+// functions.
 //
-// ngx_http_experiment_module carries everything; ngx_http_experiment_outward_filter_module exists because a module has one place in the
-// filter chain, and we need two.
+// ngx_http_experiment_module carries everything; ngx_http_experiment_outward_filter_module exists because a module has
+// one place in the filter chain, and we need two.
 #include "ngx_module/conf.h"
 #include "ngx_module/directives.h"
 #include "ngx_module/header_filter.h"
@@ -34,8 +35,8 @@ bool add_reading_variables(ngx_conf_t* cf) noexcept {
   conf.sec_purpose_index = variable_index(cf, "http_sec_purpose");
   conf.purpose_index = variable_index(cf, "http_purpose");
   conf.moz_index = variable_index(cf, "http_x_moz");
-  for (ngx_int_t index : {conf.accept_index, conf.sec_fetch_dest_index, conf.sec_fetch_mode_index, conf.sec_purpose_index,
-                          conf.purpose_index, conf.moz_index}) {
+  for (ngx_int_t index : {conf.accept_index, conf.sec_fetch_dest_index, conf.sec_fetch_mode_index,
+                          conf.sec_purpose_index, conf.purpose_index, conf.moz_index}) {
     if (index == NGX_ERROR) return false;
   }
   return true;
@@ -45,7 +46,8 @@ bool add_reading_variables(ngx_conf_t* cf) noexcept {
 ngx_int_t install(ngx_conf_t* cf) noexcept {
   if (!is_on(cf)) return NGX_OK;
   if (!add_reading_variables(cf) || !add_phase(cf, NGX_HTTP_POST_READ_PHASE, strip_inbound) ||
-      !add_phase(cf, NGX_HTTP_PREACCESS_PHASE, forward_assignments) || !add_phase(cf, NGX_HTTP_LOG_PHASE, log_request)) {
+      !add_phase(cf, NGX_HTTP_PREACCESS_PHASE, forward_assignments) ||
+      !add_phase(cf, NGX_HTTP_LOG_PHASE, log_request)) {
     return NGX_ERROR;
   }
   install_first_filter();
@@ -69,8 +71,8 @@ ngx_int_t init_module(ngx_cycle_t* cycle) noexcept {
   return NGX_OK;
 }
 
-ngx_http_module_t kContext = {nullptr,          install, create_main_conf, init_main_conf, nullptr,
-                              nullptr,          create_loc_conf, merge_loc_conf};
+ngx_http_module_t kContext = {nullptr, install, create_main_conf, init_main_conf,
+                              nullptr, nullptr, create_loc_conf,  merge_loc_conf};
 ngx_http_module_t kOutwardContext = {nullptr, install_outward, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
@@ -89,15 +91,9 @@ ngx_module_t ngx_http_experiment_module = {NGX_MODULE_V1,
                                            nullptr,
                                            NGX_MODULE_V1_PADDING};
 
-ngx_module_t ngx_http_experiment_outward_filter_module = {NGX_MODULE_V1,
-                                                          &experiment::ngx::kOutwardContext,
-                                                          nullptr,
-                                                          NGX_HTTP_MODULE,
-                                                          nullptr,
-                                                          nullptr,
-                                                          nullptr,
-                                                          nullptr,
-                                                          nullptr,
-                                                          nullptr,
-                                                          nullptr,
-                                                          NGX_MODULE_V1_PADDING};
+ngx_module_t ngx_http_experiment_outward_filter_module = {NGX_MODULE_V1, &experiment::ngx::kOutwardContext,
+                                                          nullptr,       NGX_HTTP_MODULE,
+                                                          nullptr,       nullptr,
+                                                          nullptr,       nullptr,
+                                                          nullptr,       nullptr,
+                                                          nullptr,       NGX_MODULE_V1_PADDING};

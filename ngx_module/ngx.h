@@ -21,7 +21,9 @@ extern ngx_module_t ngx_http_experiment_outward_filter_module;
 
 namespace experiment::ngx {
 
-inline std::string_view view(const ngx_str_t& s) noexcept { return {reinterpret_cast<const char*>(s.data), s.len}; }
+inline std::string_view view(const ngx_str_t& s) noexcept {
+  return {reinterpret_cast<const char*>(s.data), s.len};
+}
 inline std::string_view view(const ngx_variable_value_t& v) noexcept {
   return v.valid && !v.not_found ? std::string_view(reinterpret_cast<const char*>(v.data), v.len) : std::string_view();
 }

@@ -125,8 +125,8 @@ std::string_view cookie_value(ngx_http_request_t* r, Pin& pin, const CookieName&
   bool https = is_https(r, pin);
   std::string_view value = indexed(r, https ? name.https_index : name.http_index);
   if (value.data() == nullptr) return value;
-  // nginx looks names up without regard to case, browsers set them with regard to it: "__host-uid" is not "__Host-uid", and anyone may
-  // set it, in front of the right one too. The value points into the header, behind its name.
+  // nginx looks names up without regard to case, browsers set them with regard to it: "__host-uid" is not "__Host-uid",
+  // and anyone may set it, in front of the right one too. The value points into the header, behind its name.
   const std::string& spelling = https ? name.https : name.http;
   const char* before = value.data() - spelling.size() - 1;
   return std::memcmp(before, spelling.data(), spelling.size()) == 0 ? value : exact_cookie(r, spelling);
@@ -137,8 +137,11 @@ bool is_https(ngx_http_request_t* r, Pin& pin) noexcept {
     const CookieConf& cookie = *loc_conf(r->main).cookie;
     bool yes = false;
     switch (cookie.secure) {
-      case Secure::kOn: yes = true; break;
-      case Secure::kOff: break;
+      case Secure::kOn:
+        yes = true;
+        break;
+      case Secure::kOff:
+        break;
       case Secure::kAuto:
 #if (NGX_HTTP_SSL)
         yes = r->connection->ssl != nullptr;

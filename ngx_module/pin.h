@@ -1,7 +1,9 @@
-// What a request knows of its experiments: the plan it began with, its units, its cookie's records, each decision once made.
+// What a request knows of its experiments: the plan it began with, its units, its cookie's records, each decision once
+// made.
 //
-// One Pin per main request, in its pool; subrequests look at the main request's. Made lazily by whoever needs it first, found again after
-// internal redirects (which zero r->ctx) by its pool cleanup. Trivially destructible but for the plan it holds on to.
+// One Pin per main request, in its pool; subrequests look at the main request's. Made lazily by whoever needs it first,
+// found again after internal redirects (which zero r->ctx) by its pool cleanup. Trivially destructible but for the plan
+// it holds on to.
 #pragma once
 
 #include <type_traits>
@@ -16,22 +18,24 @@ namespace experiment::ngx {
 struct UnitValue {
   enum State : std::uint8_t { kUnread, kNone, kPresent };
   State state = kUnread;
-  bool memory = false;   // came from a cookie= source, minted or not
-  bool minted = false;   // in this request
+  bool memory = false;  // came from a cookie= source, minted or not
+  bool minted = false;  // in this request
   std::uint64_t hash = 0;
-  std::string_view id;   // in the request's headers or its pool
+  std::string_view id;  // in the request's headers or its pool
 };
 
-// An experiment's decision in this request. It "applied" when other units may see something else at this place: then it takes part in
-// isolation and counts. Decisions that are the same for everyone (draft, stopped, killed, off) are kept for their reason only.
+// An experiment's decision in this request. It "applied" when other units may see something else at this place: then it
+// takes part in isolation and counts. Decisions that are the same for everyone (draft, stopped, killed, off) are kept
+// for their reason only.
 struct Decision {
-  std::uint16_t experiment = 0;    // index into Plan::experiments
+  std::uint16_t experiment = 0;  // index into Plan::experiments
   bandit::Reason reason = bandit::Reason::kUnknown;
   std::uint8_t arm = 0;
   bool baseline = false;
   bool applied = false;
-  std::uint64_t epoch = 0;         // id of the one that its exposure counts in; 0: not counted. A slow answer may outlive the epoch's block
-  std::uint16_t slots = 0;         // of its arm in that epoch: its propensity
+  std::uint64_t epoch =
+      0;  // id of the one that its exposure counts in; 0: not counted. A slow answer may outlive the epoch's block
+  std::uint16_t slots = 0;  // of its arm in that epoch: its propensity
   bool enrolled() const noexcept { return bandit::is_enrolled(reason); }
   int row() const noexcept { return baseline ? 0 : 1 + arm; }
 };
@@ -46,14 +50,14 @@ enum class Answer : std::uint8_t { kUnread, kNo, kYes };
 
 struct Pin {
   Plan* plan = nullptr;
-  UnitValue* units = nullptr;       // by MainConf::units
+  UnitValue* units = nullptr;  // by MainConf::units
   Decision* decisions = nullptr;
   std::uint16_t count = 0, capacity = 0;
   const Placement* decided = nullptr;  // the location's list that was gone through last: not again for every variable
   bool cookie_read = false;
   bool cookie_changed = false;
-  bool headers_out = false;         // our filter has run: too late to set a cookie
-  bool cookie_sent = false;         // Set-Cookie was added
+  bool headers_out = false;  // our filter has run: too late to set a cookie
+  bool cookie_sent = false;  // Set-Cookie was added
   bool warned_subrequest = false;
   Answer bot = Answer::kUnread, navigation = Answer::kUnread, prefetch = Answer::kUnread, https = Answer::kUnread;
   ngx_table_elt_t* assignments = nullptr;  // our elements of the inbound header list

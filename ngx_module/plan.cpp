@@ -33,8 +33,8 @@ std::vector<PlanGoal> goals_of(const shared::PlanText& text) {
   for (std::size_t g = 0; g < text.goals.size(); ++g) {
     for (const auto& goal : text.placed.experiment.goals) {
       if (goal.key != text.goals[g].key) continue;
-      goals.push_back({goal.key, static_cast<int>(g), shared::column_of_goal(text.goals, static_cast<int>(g)), goal.kind,
-                       goal.per, goal.window_s, goal.scale, goal.max});
+      goals.push_back({goal.key, static_cast<int>(g), shared::column_of_goal(text.goals, static_cast<int>(g)),
+                       goal.kind, goal.per, goal.window_s, goal.scale, goal.max});
     }
   }
   return goals;
@@ -43,7 +43,8 @@ std::vector<PlanGoal> goals_of(const shared::PlanText& text) {
 }  // namespace
 
 const std::vector<GoalUse>* Plan::find_goal(std::string_view key) const noexcept {
-  auto place = std::lower_bound(goals.begin(), goals.end(), key, [](const auto& goal, std::string_view k) { return goal.first < k; });
+  auto place = std::lower_bound(goals.begin(), goals.end(), key,
+                                [](const auto& goal, std::string_view k) { return goal.first < k; });
   return place != goals.end() && place->first == key ? &place->second : nullptr;
 }
 
@@ -60,7 +61,12 @@ int Plan::find_variable(std::string_view name) const noexcept {
 
 PlanBuilder::PlanBuilder(const MainConf& conf, const shared::Zone& zone, std::uint32_t stripe,
                          std::vector<std::byte> image, const Plan* before)
-    : conf_(conf), zone_(zone), stripe_(stripe), image_(std::move(image)), before_(before), plan_(std::make_unique<Plan>()) {
+    : conf_(conf),
+      zone_(zone),
+      stripe_(stripe),
+      image_(std::move(image)),
+      before_(before),
+      plan_(std::make_unique<Plan>()) {
   plan_->version = image_of(image_).version;
   plan_->document_version = image_of(image_).document_version;
 }
@@ -85,7 +91,9 @@ bool PlanBuilder::step(std::size_t budget) {
   return true;
 }
 
-std::unique_ptr<Plan> PlanBuilder::take() { return std::move(plan_); }
+std::unique_ptr<Plan> PlanBuilder::take() {
+  return std::move(plan_);
+}
 
 std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEntry& entry, std::string_view text) {
   auto made = std::make_shared<PlanExperiment>();
@@ -111,7 +119,8 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
   made->edge = experiment.render == bandit::Render::kEdge;
   made->control_cache_shared = experiment.control_cache_shared;
   made->goals = goals_of(*parsed);
-  for (const auto& goal : made->goals) made->has_total |= goal.kind == bandit::GoalKind::kValue && goal.per == bandit::ValuePer::kTotal;
+  for (const auto& goal : made->goals)
+    made->has_total |= goal.kind == bandit::GoalKind::kValue && goal.per == bandit::ValuePer::kTotal;
 
   shared::ExperimentRuntime numbers;
   numbers.arms = parsed->arms;
@@ -125,11 +134,13 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
     int end = 0;
     for (int quota : *quotas) made->weight_ends.push_back(end += quota);
   }
-  made->rule.control_arm = static_cast<std::uint8_t>(std::max(0, shared::arm_of(numbers, experiment.variants[experiment.control].key)));
+  made->rule.control_arm =
+      static_cast<std::uint8_t>(std::max(0, shared::arm_of(numbers, experiment.variants[experiment.control].key)));
   made->rule.winner_arm = static_cast<std::uint8_t>(std::max(0, shared::arm_of(numbers, experiment.winner)));
 
   for (std::size_t u = 0; u < conf_.units.size(); ++u) {
-    if (conf_.units[u]->name == experiment.unit || (experiment.unit.empty() && u == 0)) made->unit = static_cast<int>(u);
+    if (conf_.units[u]->name == experiment.unit || (experiment.unit.empty() && u == 0))
+      made->unit = static_cast<int>(u);
   }
   if (!experiment.not_in_build.empty()) {
     made->off = Reason::kNotInBuild;  // the leader said so when it read the document
@@ -183,7 +194,8 @@ void PlanBuilder::place() {
                                [&](const auto& pattern) { return matches(pattern, experiment.key); });
       if (!named) continue;
       placed.push_back(static_cast<std::uint16_t>(i));
-      if (experiment.edge || !experiment.active() || experiment.off != Reason::kSplit || plan_->capped[i] != 0) continue;
+      if (experiment.edge || !experiment.active() || experiment.off != Reason::kSplit || plan_->capped[i] != 0)
+        continue;
       double with = cohorts * static_cast<double>(experiment.variants.size());
       if (with <= static_cast<double>(placement->cohort_max)) {
         cohorts = with;

@@ -1,7 +1,7 @@
 // The plan: the document compiled for one worker, against its zone and its configuration. Requests read nothing else.
 //
-// Built off the request path in bounded slices (PlanBuilder), then swapped whole; what did not change is shared with the plan before.
-// A plan lives until the last request that pinned it is gone.
+// Built off the request path in bounded slices (PlanBuilder), then swapped whole; what did not change is shared with
+// the plan before. A plan lives until the last request that pinned it is gone.
 #pragma once
 
 #include <array>
@@ -19,8 +19,8 @@ namespace experiment::ngx {
 
 struct PlanGoal {
   std::string key;
-  int number = 0;   // of the generation, also its mark's number
-  int column = 0;   // of c in a row of counters
+  int number = 0;  // of the generation, also its mark's number
+  int column = 0;  // of c in a row of counters
   bandit::GoalKind kind = bandit::GoalKind::kConversion;
   bandit::ValuePer per = bandit::ValuePer::kFirst;
   std::uint32_t window_s = 0;
@@ -30,24 +30,24 @@ struct PlanGoal {
 
 struct PlanExperiment {
   std::string key;
-  std::uint64_t text_hash = 0;          // of the text it was compiled from
+  std::uint64_t text_hash = 0;  // of the text it was compiled from
   shared::Offset block_offset = 0;
   shared::ExperimentBlock* block = nullptr;  // nullptr: the zone was full, or the experiment is off
   shared::ExperimentCounters* counters = nullptr;
   std::array<shared::RequestCounters*, bandit::kMaxArms + 1> requests{};  // by row
   bandit::Reason off = bandit::Reason::kSplit;  // kNotInBuild, kZoneFull, kNoUnit: why it is off on this edge
   bandit::Rule rule;
-  std::uint32_t tag = 0;                // names the generation in cookies
-  std::uint64_t identity = 0;           // 64 bits of the same, for keys of the rotating filter
-  int unit = -1;                        // index into MainConf::units
+  std::uint32_t tag = 0;       // names the generation in cookies
+  std::uint64_t identity = 0;  // 64 bits of the same, for keys of the rotating filter
+  int unit = -1;               // index into MainConf::units
   std::uint32_t revision = 1;
   bool adaptive = false;
-  bool edge = false;                    // render: edge, no part of the cohort
+  bool edge = false;  // render: edge, no part of the cohort
   bool control_cache_shared = false;
   bool has_total = false;
-  std::vector<std::string> variants;    // by arm; empty: dropped by the document
-  std::vector<int> weight_ends;         // by arm: end of its slots in the contiguous table of the document's weights
-  std::vector<PlanGoal> goals;          // those of the document
+  std::vector<std::string> variants;  // by arm; empty: dropped by the document
+  std::vector<int> weight_ends;       // by arm: end of its slots in the contiguous table of the document's weights
+  std::vector<PlanGoal> goals;        // those of the document
 
   bool active() const noexcept {
     return rule.desired == bandit::Desired::kRunning || rule.desired == bandit::Desired::kFrozen ||
@@ -63,11 +63,11 @@ struct GoalUse {
 struct Plan {
   std::uint64_t version = 0;
   std::uint64_t document_version = 0;
-  std::uint32_t references = 0;                          // requests that pinned it, and the worker itself
-  std::vector<std::shared_ptr<const PlanExperiment>> experiments;  // in document order
-  std::vector<std::uint8_t> capped;                      // by experiment: off by experiment_cohort_max
-  std::vector<std::vector<std::uint16_t>> placements;    // by Placement::number
-  std::vector<std::int16_t> variables;                   // by slot of a prefix variable: experiment, or -1
+  std::uint32_t references = 0;                                     // requests that pinned it, and the worker itself
+  std::vector<std::shared_ptr<const PlanExperiment>> experiments;   // in document order
+  std::vector<std::uint8_t> capped;                                 // by experiment: off by experiment_cohort_max
+  std::vector<std::vector<std::uint16_t>> placements;               // by Placement::number
+  std::vector<std::int16_t> variables;                              // by slot of a prefix variable: experiment, or -1
   std::vector<std::pair<std::string, std::vector<GoalUse>>> goals;  // sorted by goal key
 
   // Uses of a goal; nullptr: no definition has it.

@@ -8,7 +8,8 @@
 
 namespace experiment::ngx {
 
-// Constructs a T in the pool and registers its destructor. Returns: nullptr when the pool is out of memory. May throw what T's constructor throws.
+// Constructs a T in the pool and registers its destructor. Returns: nullptr when the pool is out of memory. May throw
+// what T's constructor throws.
 template <typename T, typename... Args>
 T* make_in_pool(ngx_pool_t* pool, Args&&... args) {
   ngx_pool_cleanup_t* cleanup = ngx_pool_cleanup_add(pool, sizeof(T));

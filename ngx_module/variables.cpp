@@ -10,7 +10,8 @@
 namespace experiment::ngx {
 namespace {
 
-// nginx hands a prefix variable's handler the address of its name; number_variables() puts a slot in its place, which no address is.
+// nginx hands a prefix variable's handler the address of its name; number_variables() puts a slot in its place, which
+// no address is.
 constexpr std::uintptr_t kMaxSlots = 4096;
 
 ngx_int_t set(ngx_http_variable_value_t* v, std::string_view text) noexcept {
@@ -132,7 +133,8 @@ bool register_variables(ngx_conf_t* cf, MainConf&) noexcept {
 }
 
 void number_variables(ngx_cycle_t* cycle, MainConf& conf) {
-  auto* core = static_cast<ngx_http_core_main_conf_t*>(ngx_http_cycle_get_module_main_conf(cycle, ngx_http_core_module));
+  auto* core =
+      static_cast<ngx_http_core_main_conf_t*>(ngx_http_cycle_get_module_main_conf(cycle, ngx_http_core_module));
   conf.variable_keys.clear();
   for (auto& variable : elements<ngx_http_variable_t>(&core->variables)) {
     for (const Named& named : kVariables) {

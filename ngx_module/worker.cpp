@@ -13,15 +13,19 @@
 namespace experiment::ngx {
 namespace {
 
-constexpr ngx_msec_t kTickMs = 100;          // how often a worker looks for a newer plan
-constexpr ngx_msec_t kLeadMs = 250;          // how often the leader looks at the store
+constexpr ngx_msec_t kTickMs = 100;            // how often a worker looks for a newer plan
+constexpr ngx_msec_t kLeadMs = 250;            // how often the leader looks at the store
 constexpr std::size_t kSliceExperiments = 40;  // compiled in one go: about a millisecond
 
 class Worker {
  public:
   Worker(MainConf& conf, ngx_cycle_t* cycle)
-      : conf_(conf), log_(cycle->log), zone_(zone_of(conf)), stripe_(static_cast<std::uint32_t>(ngx_worker) % zone_.header().stripes),
-        slot_(zone_.ensure_worker(static_cast<std::uint32_t>(ngx_pid))), leader_(conf, zone_, cycle->log) {}
+      : conf_(conf),
+        log_(cycle->log),
+        zone_(zone_of(conf)),
+        stripe_(static_cast<std::uint32_t>(ngx_worker) % zone_.header().stripes),
+        slot_(zone_.ensure_worker(static_cast<std::uint32_t>(ngx_pid))),
+        leader_(conf, zone_, cycle->log) {}
   ~Worker() {
     if (slot_ != nullptr) slot_->pid.store(0);
     for (Plan* plan : plans_) delete plan;
@@ -29,7 +33,8 @@ class Worker {
 
   void start() {
     if (slot_ == nullptr) {
-      ngx_log_error(NGX_LOG_WARN, log_, 0, "experiment: more than %d processes look at the zone; retired experiments are not freed meanwhile",
+      ngx_log_error(NGX_LOG_WARN, log_, 0,
+                    "experiment: more than %d processes look at the zone; retired experiments are not freed meanwhile",
                     shared::kMaxWorkers);
     }
     leader_.start();
@@ -100,7 +105,8 @@ class Worker {
     if (!builder_->step(budget)) return;
     auto plan = builder_->take();
     if (leads()) {
-      for (const auto& line : builder_->warnings()) ngx_log_error(NGX_LOG_WARN, log_, 0, "experiment: %s", line.c_str());
+      for (const auto& line : builder_->warnings())
+        ngx_log_error(NGX_LOG_WARN, log_, 0, "experiment: %s", line.c_str());
       warn_unknown_names(*plan);
     }
     builder_.reset();
@@ -131,7 +137,9 @@ class Worker {
     };
     if (plan.document_version == 0) return;
     for (std::size_t v = 0; v < conf_.variable_keys.size(); ++v) {
-      if (plan.variables[v] < 0) warn("no definition has the experiment of the variable \"$variant_" + conf_.variable_keys[v] + "\" or one like it");
+      if (plan.variables[v] < 0)
+        warn("no definition has the experiment of the variable \"$variant_" + conf_.variable_keys[v] +
+             "\" or one like it");
     }
     for (const auto& placement : conf_.placements) {
       if (plan.placements[placement->number].empty()) {
@@ -145,18 +153,20 @@ class Worker {
     }
   }
 
-  // Without experiment_keys: a ring of the state directory's own, which begins as the zone's. Where there is none to be had, the zone's
-  // signs: every worker reads what another one signed, until a restart.
+  // Without experiment_keys: a ring of the state directory's own, which begins as the zone's. Where there is none to be
+  // had, the zone's signs: every worker reads what another one signed, until a restart.
   void generated_keys() {
     std::string error;
     std::string own(zone_.header().keys.data());
-    auto text = shared::ensure_keys(conf_.state_directory, [&] { return own; }, error);
+    auto text = shared::ensure_keys(
+        conf_.state_directory, [&] { return own; }, error);
     if (text) keys_ = shared::KeyRing::parse(*text, error);
     if (keys_) return;
     if (leads()) {
-      ngx_log_error(NGX_LOG_ERR, log_, 0,
-                    "experiment: keys in the state directory \"%s\": %s; cookies do not outlive a restart until that is mended",
-                    conf_.state_directory.c_str(), error.c_str());
+      ngx_log_error(
+          NGX_LOG_ERR, log_, 0,
+          "experiment: keys in the state directory \"%s\": %s; cookies do not outlive a restart until that is mended",
+          conf_.state_directory.c_str(), error.c_str());
     }
     keys_ = shared::KeyRing::parse(own, error);
   }
@@ -184,13 +194,21 @@ std::unique_ptr<Worker> worker;
 
 }  // namespace
 
-Plan* current_plan() noexcept { return worker == nullptr ? nullptr : worker->current(); }
+Plan* current_plan() noexcept {
+  return worker == nullptr ? nullptr : worker->current();
+}
 void release_plan(Plan* plan) noexcept {
   if (worker != nullptr) worker->release(plan);
 }
-const shared::KeyRing& worker_keys() noexcept { return worker->keys(); }
-const shared::Zone& worker_zone() noexcept { return worker->zone(); }
-std::uint32_t worker_stripe() noexcept { return worker->stripe(); }
+const shared::KeyRing& worker_keys() noexcept {
+  return worker->keys();
+}
+const shared::Zone& worker_zone() noexcept {
+  return worker->zone();
+}
+std::uint32_t worker_stripe() noexcept {
+  return worker->stripe();
+}
 shared::NodeCounters& worker_counters() noexcept {
   static shared::NodeCounters nobodys;  // of a worker that runs without experiments: headers are stripped there as well
   return worker == nullptr ? nobodys : worker->zone().node(worker->stripe());
@@ -200,12 +218,15 @@ void warn_plain_cookie(ngx_http_request_t* r, const CookieName& name) noexcept {
   if (worker->warned_plain_cookie) return;
   worker->warned_plain_cookie = true;
   ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                "experiment: cookie \"%s\" is set as \"%s\" without Secure over plain http; behind a TLS terminator say secure=$variable in "
+                "experiment: cookie \"%s\" is set as \"%s\" without Secure over plain http; behind a TLS terminator "
+                "say secure=$variable in "
                 "experiment_cookie",
                 name.https.c_str(), name.http.c_str());
 }
 
-bool random_bytes(std::uint8_t* out, std::size_t n) noexcept { return RAND_bytes(out, static_cast<int>(n)) == 1; }
+bool random_bytes(std::uint8_t* out, std::size_t n) noexcept {
+  return RAND_bytes(out, static_cast<int>(n)) == 1;
+}
 
 ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept {
   if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE) return NGX_OK;

@@ -1,7 +1,8 @@
-// The worker process: its view of the zone, the plan that requests begin with, its keys and randomness, and the timer that keeps up.
+// The worker process: its view of the zone, the plan that requests begin with, its keys and randomness, and the timer
+// that keeps up.
 //
-// One object per worker process (or per single process), made in init_process, ended in exit_process; the module's only mutable global.
-// Cache managers and loaders have none. Everything here runs on the event loop.
+// One object per worker process (or per single process), made in init_process, ended in exit_process; the module's only
+// mutable global. Cache managers and loaders have none. Everything here runs on the event loop.
 #pragma once
 
 #include <cstddef>

@@ -38,10 +38,11 @@ ngx_int_t format_zone(ngx_shm_zone_t* shm, MainConf& conf, ngx_slab_pool_t* pool
   std::size_t bytes = 0;
   void* memory = take_everything(pool, bytes);
   if (memory == nullptr || !shared::Zone::format(memory, bytes, options)) {
-    ngx_log_error(NGX_LOG_EMERG, shm->shm.log, 0,
-                  "experiment_zone \"%V\" is too small: %uz bytes, expected at least %uz for filter=%uz; nothing was changed",
-                  &shm->shm.name, shm->shm.size,
-                  static_cast<std::size_t>(shared::Zone::least_bytes(options)) + 16 * ngx_pagesize, conf.filter_bytes);
+    ngx_log_error(
+        NGX_LOG_EMERG, shm->shm.log, 0,
+        "experiment_zone \"%V\" is too small: %uz bytes, expected at least %uz for filter=%uz; nothing was changed",
+        &shm->shm.name, shm->shm.size, static_cast<std::size_t>(shared::Zone::least_bytes(options)) + 16 * ngx_pagesize,
+        conf.filter_bytes);
     return NGX_ERROR;
   }
   pool->data = memory;
@@ -52,17 +53,19 @@ ngx_int_t adopt_zone(ngx_shm_zone_t* shm, MainConf& conf, ngx_slab_pool_t* pool)
   std::string why;
   auto zone = shared::Zone::adopt(pool->data, static_cast<shared::ZoneHeader*>(pool->data)->bytes, why);
   if (zone && zone->header().filter_bytes != conf.filter_bytes) {
-    why = "it has filter=" + std::to_string(zone->header().filter_bytes) + ", expected " + std::to_string(conf.filter_bytes) +
-          " (a filter is resized together with its zone)";
+    why = "it has filter=" + std::to_string(zone->header().filter_bytes) + ", expected " +
+          std::to_string(conf.filter_bytes) + " (a filter is resized together with its zone)";
     zone.reset();
   }
   if (zone) return NGX_OK;
-  ngx_log_error(NGX_LOG_EMERG, shm->shm.log, 0, "experiment_zone \"%V\" cannot be taken over: %s; the old configuration stays in use",
-                &shm->shm.name, why.c_str());
+  ngx_log_error(NGX_LOG_EMERG, shm->shm.log, 0,
+                "experiment_zone \"%V\" cannot be taken over: %s; the old configuration stays in use", &shm->shm.name,
+                why.c_str());
   return NGX_ERROR;
 }
 
-// Runs in the master, also for a reload that fails later and while old workers use the zone: it validates and adopts, never resets.
+// Runs in the master, also for a reload that fails later and while old workers use the zone: it validates and adopts,
+// never resets.
 ngx_int_t init_zone(ngx_shm_zone_t* shm, void*) noexcept {
   auto& conf = *static_cast<MainConf*>(shm->data);
   auto* pool = reinterpret_cast<ngx_slab_pool_t*>(shm->shm.addr);
@@ -79,7 +82,8 @@ bool add_zone(ngx_conf_t* cf, MainConf& conf, std::size_t bytes) noexcept {
   ngx_str_t name = copy(cf->pool, conf.zone_name);
   if (name.data == nullptr) return false;
   if (bytes < 8 * ngx_pagesize) {
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "experiment_zone \"%V\" is too small: %uz bytes, expected some megabytes", &name, bytes);
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "experiment_zone \"%V\" is too small: %uz bytes, expected some megabytes",
+                       &name, bytes);
     return false;
   }
   conf.shm = ngx_shared_memory_add(cf, &name, bytes, &ngx_http_experiment_module);
@@ -115,15 +119,19 @@ void make_state_directory(ngx_cycle_t* cycle, const MainConf& conf) noexcept {
   bool made = mkdir(path, 0750) == 0;
   if (!made && errno != EEXIST) {
     ngx_log_error(NGX_LOG_ERR, cycle->log, errno,
-                  "experiment: state directory \"%s\" cannot be made; experiments run from nothing and nothing is kept", path);
+                  "experiment: state directory \"%s\" cannot be made; experiments run from nothing and nothing is kept",
+                  path);
     return;
   }
   if (geteuid() != 0 || core->user == static_cast<ngx_uid_t>(NGX_CONF_UNSET_UINT)) return;
   ngx_file_info_t info;
-  if (ngx_file_info(reinterpret_cast<const u_char*>(path), &info) == NGX_FILE_ERROR || (!made && info.st_uid == core->user)) return;
+  if (ngx_file_info(reinterpret_cast<const u_char*>(path), &info) == NGX_FILE_ERROR ||
+      (!made && info.st_uid == core->user))
+    return;
   if (chown(path, core->user, core->group) == -1) {
-    ngx_log_error(NGX_LOG_ERR, cycle->log, errno,
-                  "experiment: state directory \"%s\" cannot be given to the workers' user; what they learn is not kept", path);
+    ngx_log_error(
+        NGX_LOG_ERR, cycle->log, errno,
+        "experiment: state directory \"%s\" cannot be given to the workers' user; what they learn is not kept", path);
   }
 }
 

@@ -1,4 +1,5 @@
-// The shared memory zone on nginx's side: made, adopted on reload, refused when it is not ours; and the keys that lie beside it.
+// The shared memory zone on nginx's side: made, adopted on reload, refused when it is not ours; and the keys that lie
+// beside it.
 #pragma once
 
 #include <optional>
@@ -29,7 +30,8 @@ class ZoneLock {
 
 // The key ring of `path`; nullopt and one line in `error`.
 std::optional<shared::KeyRing> read_keys(const std::string& path, std::string& error);
-// Makes the state directory for the worker processes' user. Trouble is logged and not fatal: the edge then serves without a store.
+// Makes the state directory for the worker processes' user. Trouble is logged and not fatal: the edge then serves
+// without a store.
 void make_state_directory(ngx_cycle_t* cycle, const MainConf& conf) noexcept;
 
 }  // namespace experiment::ngx

@@ -8,8 +8,8 @@
 namespace experiment::shared {
 namespace {
 
-// Beyond that many epochs in a generation, each lasts at least 1/kManyEpochs of its age: the records stay bounded where short windows
-// keep epochs from growing.
+// Beyond that many epochs in a generation, each lasts at least 1/kManyEpochs of its age: the records stay bounded where
+// short windows keep epochs from growing.
 constexpr std::size_t kManyEpochs = 500;
 
 // 0 where the clock was set back behind it: nothing is younger than now.
@@ -54,7 +54,8 @@ std::int64_t length_ms(const bandit::Experiment& experiment, const ExperimentRun
     const EpochRecord& before = state.epochs[state.epochs.size() - 2];
     last = before.ended_ms - before.started_ms;
   }
-  std::int64_t length = bandit::epoch_length_ms(last, experiment.policy.min_epoch_s * std::int64_t{1000}, reward_window_ms(experiment));
+  std::int64_t length =
+      bandit::epoch_length_ms(last, experiment.policy.min_epoch_s * std::int64_t{1000}, reward_window_ms(experiment));
   if (state.epochs.size() < kManyEpochs) return length;
   return std::max(length, (now_ms - state.started_ms) / static_cast<std::int64_t>(kManyEpochs));
 }
@@ -64,10 +65,12 @@ std::int64_t length_ms(const bandit::Experiment& experiment, const ExperimentRun
 AllocationLook allocate(const bandit::Experiment& experiment, ExperimentRuntime& state, const Counters& totals,
                         std::int64_t now_ms, std::uint64_t random_bits, bool may_publish) {
   AllocationLook look;
-  if (!experiment.policy.adaptive() || experiment.desired != bandit::Desired::kRunning || state.epochs.empty()) return look;
+  if (!experiment.policy.adaptive() || experiment.desired != bandit::Desired::kRunning || state.epochs.empty())
+    return look;
   auto goal = std::find_if(experiment.goals.begin(), experiment.goals.end(),
                            [&](const auto& g) { return g.key == experiment.policy.goal; });
-  auto number = std::find_if(state.goals.begin(), state.goals.end(), [&](const auto& g) { return g.key == experiment.policy.goal; });
+  auto number = std::find_if(state.goals.begin(), state.goals.end(),
+                             [&](const auto& g) { return g.key == experiment.policy.goal; });
   if (goal == experiment.goals.end() || number == state.goals.end()) return look;
 
   auto epochs = counts_of(experiment.key, state, static_cast<int>(number - state.goals.begin()), totals, now_ms);
@@ -91,7 +94,8 @@ AllocationLook allocate(const bandit::Experiment& experiment, ExperimentRuntime&
   epoch.exposures = exposures_in(experiment.key, state, totals);
   epoch.weights = current;
   epoch.warming_up = next.phase == bandit::Phase::kWarmingUp;
-  // A killed arm's slots are given away at the next look, not when the epoch has enough exposures: its units see nothing meanwhile.
+  // A killed arm's slots are given away at the next look, not when the epoch has enough exposures: its units see
+  // nothing meanwhile.
   bool holds_killed = false;
   for (std::size_t arm = 0; arm < declared.size(); ++arm) holds_killed |= (mask >> arm & 1) != 0 && current[arm] > 0;
   if (!may_publish || next.phase == bandit::Phase::kHeld || ring_full(state)) return look;

@@ -20,8 +20,9 @@ struct AllocationLook {
   std::vector<double> p_best;  // by arm; empty while warming up
 };
 
-// `totals` are the fleet's, of at least this experiment. Starts a new epoch in `state` when the current one may end, there is room for
-// one more unsealed epoch, and `may_publish`. Experiments that do not run, or are fixed, are left alone.
+// `totals` are the fleet's, of at least this experiment. Starts a new epoch in `state` when the current one may end,
+// there is room for one more unsealed epoch, and `may_publish`. Experiments that do not run, or are fixed, are left
+// alone.
 AllocationLook allocate(const bandit::Experiment& experiment, ExperimentRuntime& state, const Counters& totals,
                         std::int64_t now_ms, std::uint64_t random_bits, bool may_publish);
 

@@ -1,8 +1,9 @@
 // Allocation inside a shared zone: blocks named by their offset, kept in lists of equal size when freed.
 //
-// Only the leader of a node allocates and frees, under the zone's one mutex; every step commits with one store, so a leader that is
-// killed in between loses at most the block it had in hand (it leaks until the zone is made anew), never the arena.
-// Freed blocks are cut up only when nothing else is left. A full arena refuses; it never evicts and never moves a block.
+// Only the leader of a node allocates and frees, under the zone's one mutex; every step commits with one store, so a
+// leader that is killed in between loses at most the block it had in hand (it leaks until the zone is made anew), never
+// the arena. Freed blocks are cut up only when nothing else is left. A full arena refuses; it never evicts and never
+// moves a block.
 #pragma once
 
 #include <array>
@@ -19,7 +20,7 @@ struct ArenaState {
   static constexpr int kClasses = 128;  // four per doubling from 64 bytes up
   std::atomic<std::uint64_t> next{0};   // first byte never handed out
   std::atomic<std::uint64_t> end{0};
-  std::atomic<std::uint64_t> in_use{0};  // bytes handed out and not freed
+  std::atomic<std::uint64_t> in_use{0};   // bytes handed out and not freed
   std::atomic<std::uint64_t> refused{0};  // allocations refused because the zone is full
   std::array<std::atomic<Offset>, kClasses> free{};
 };

@@ -5,7 +5,9 @@
 namespace experiment::shared {
 namespace {
 
-constexpr char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+constexpr char lower(char c) noexcept {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+}
 
 // Whether the lower-case `word` stands at `at`.
 bool stands(std::string_view text, std::size_t at, std::string_view word) noexcept {

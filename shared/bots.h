@@ -1,5 +1,5 @@
-// Which user agents are programs that read pages on nobody's behalf. A short list of words, on purpose: operators add their own by
-// `experiment_exposure` with a map.
+// Which user agents are programs that read pages on nobody's behalf. A short list of words, on purpose: operators add
+// their own by `experiment_exposure` with a map.
 #pragma once
 
 #include <string_view>

@@ -22,7 +22,9 @@ std::map<std::string, const Kill*> kills_of(const Runtime& runtime) {
   return kills;
 }
 
-std::string versioned(std::uint64_t version) { return "definitions " + std::to_string(version); }
+std::string versioned(std::uint64_t version) {
+  return "definitions " + std::to_string(version);
+}
 
 }  // namespace
 
@@ -144,9 +146,10 @@ void Conductor::adopt_document(const StoredDocument& stored, std::int64_t) {
   DefinitionError error;
   auto parsed = parse_document(stored.text, error);
   if (!parsed) {
-    say(Severity::kError, versioned(stored.version) + " refused " + describe(error) + "; " +
-                              (document_version_ == 0 ? "no experiment runs from it"
-                                                      : "version " + std::to_string(document_version_) + " stays in use"));
+    say(Severity::kError,
+        versioned(stored.version) + " refused " + describe(error) + "; " +
+            (document_version_ == 0 ? "no experiment runs from it"
+                                    : "version " + std::to_string(document_version_) + " stays in use"));
     return;
   }
   for (const auto& warning : parsed->warnings) say(Severity::kWarning, versioned(stored.version) + " " + warning);
@@ -154,7 +157,8 @@ void Conductor::adopt_document(const StoredDocument& stored, std::int64_t) {
   document_version_ = stored.version;
   document_accepted_ = true;
   accepted_text_ = stored.text;
-  say(Severity::kNotice, versioned(stored.version) + " in use, " + std::to_string(document_.document.experiments.size()) + " experiments");
+  say(Severity::kNotice,
+      versioned(stored.version) + " in use, " + std::to_string(document_.document.experiments.size()) + " experiments");
 }
 
 // At a start with a bad or missing document: the one that was accepted last.
@@ -183,7 +187,8 @@ bool Conductor::apply_kill_file(std::int64_t now_ms) {
   if (read.text == kill_text_) return false;
   kill_text_ = read.text;
   KillFile file = parse_kill_file(read.text);
-  for (const auto& error : file.errors) say_again(Severity::kError, kill_path_ + " " + error + "; the other lines hold", now_ms);
+  for (const auto& error : file.errors)
+    say_again(Severity::kError, kill_path_ + " " + error + "; the other lines hold", now_ms);
   bool changed = false;
   for (const KillLine& line : file.lines) {
     if (!add_kill(line, now_ms)) continue;
@@ -199,8 +204,9 @@ bool Conductor::add_kill(const KillLine& line, std::int64_t now_ms) {
   auto same = [&](const Kill& kill) { return kill.variant == line.variant; };
   if (std::any_of(kills.begin(), kills.end(), same)) return false;
   kills.push_back({line.variant, "line " + std::to_string(line.line), kill_file_author(kill_path_), now_ms / 1000});
-  say(Severity::kWarning, (line.all ? "everything" : "\"" + line.key + (line.variant.empty() ? "" : "/" + line.variant) + "\"") +
-                              std::string(" killed by ") + kill_path_ + " line " + std::to_string(line.line));
+  say(Severity::kWarning,
+      (line.all ? "everything" : "\"" + line.key + (line.variant.empty() ? "" : "/" + line.variant) + "\"") +
+          std::string(" killed by ") + kill_path_ + " line " + std::to_string(line.line));
   return true;
 }
 
@@ -209,7 +215,8 @@ bool Conductor::look(const Counters& totals, std::int64_t now_ms) {
   bool changed = false;
   for (const auto& experiment : document_.document.experiments) {
     auto state = runtime_.experiments.find(experiment.key);
-    if (!experiment.policy.adaptive() || !experiment.not_in_build.empty() || state == runtime_.experiments.end()) continue;
+    if (!experiment.policy.adaptive() || !experiment.not_in_build.empty() || state == runtime_.experiments.end())
+      continue;
     AllocationLook look = allocate(experiment, state->second, totals, now_ms, random_(), store_writable_);
     if (look.p_best.empty()) {
       p_best_.erase(experiment.key);
@@ -222,8 +229,8 @@ bool Conductor::look(const Counters& totals, std::int64_t now_ms) {
   return changed;
 }
 
-// Writes what is ahead of the store. When somebody else wrote first, theirs is taken and ours is made again on top of it.
-// Returns: whether document or runtime changed by that.
+// Writes what is ahead of the store. When somebody else wrote first, theirs is taken and ours is made again on top of
+// it. Returns: whether document or runtime changed by that.
 bool Conductor::publish(std::int64_t now_ms) {
   bool changed = false;
   for (int tries = 0; tries < kTries; ++tries) {

@@ -1,8 +1,10 @@
-// The leader's mind: what the node believes about document, runtime and fleet totals, and one step of bringing that up to date.
+// The leader's mind: what the node believes about document, runtime and fleet totals, and one step of bringing that up
+// to date.
 //
-// A step exchanges with the store, validates a new document, reads the kill file, reconciles, looks at the adaptive experiments, and writes
-// what came of it back before it shows it. It blocks on files, so the module runs steps in nginx's thread pool, one at a time; between steps
-// the event loop reads the results. experimentctl and the tests run it inline. Nothing escapes but std::bad_alloc.
+// A step exchanges with the store, validates a new document, reads the kill file, reconciles, looks at the adaptive
+// experiments, and writes what came of it back before it shows it. It blocks on files, so the module runs steps in
+// nginx's thread pool, one at a time; between steps the event loop reads the results. experimentctl and the tests run
+// it inline. Nothing escapes but std::bad_alloc.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +23,9 @@
 namespace experiment::shared {
 
 struct StepInput {
-  std::int64_t now_ms = 0;          // unix time
-  std::optional<Counters> totals;   // this zone's, when they were collected: then the allocator looks
-  bool flush = false;               // write them to the store
+  std::int64_t now_ms = 0;         // unix time
+  std::optional<Counters> totals;  // this zone's, when they were collected: then the allocator looks
+  bool flush = false;              // write them to the store
 };
 
 enum class Severity : std::uint8_t { kNotice, kWarning, kError };
@@ -42,8 +44,8 @@ class Conductor {
   // Writes the totals and nothing else, at the end of a process.
   std::vector<Message> flush(Counters totals, std::int64_t now_ms);
 
-  // Before the first step: a runtime that the leader before could not store (encode_runtime). It is taken when the store still has the
-  // version it was made from.
+  // Before the first step: a runtime that the leader before could not store (encode_runtime). It is taken when the
+  // store still has the version it was made from.
   void restore(std::string_view text);
   // Whether runtime() is ahead of the store.
   bool unsaved() const noexcept { return unsaved_; }
@@ -53,7 +55,8 @@ class Conductor {
   const ParsedDocument& document() const noexcept { return document_; }
   std::uint64_t document_version() const noexcept { return document_version_; }
   const Runtime& runtime() const noexcept { return runtime_; }
-  // Whether the store could ever be read, document and runtime: a leader that took over without it believes nothing, which is not "none".
+  // Whether the store could ever be read, document and runtime: a leader that took over without it believes nothing,
+  // which is not "none".
   bool has_read() const noexcept { return document_version_ != 0 && !runtime_unread_; }
   // P(arm is best) by experiment, of the adaptive ones that are past their warm-up.
   const std::map<std::string, std::vector<double>>& p_best() const noexcept { return p_best_; }
@@ -77,18 +80,18 @@ class Conductor {
   std::string kill_path_;
   RandomBits random_;
   ParsedDocument document_;
-  std::string accepted_text_;             // to be kept as the last good one
-  bool document_accepted_ = false;        // since start
-  std::uint64_t seen_document_ = 0;       // version that was read last, refused ones included
-  std::uint64_t document_version_ = 0;    // version in use
+  std::string accepted_text_;           // to be kept as the last good one
+  bool document_accepted_ = false;      // since start
+  std::uint64_t seen_document_ = 0;     // version that was read last, refused ones included
+  std::uint64_t document_version_ = 0;  // version in use
   Runtime runtime_;
-  std::uint64_t stored_runtime_ = 0;      // version that the store has
-  bool runtime_unread_ = false;           // there is one, and it could not be read yet
-  std::optional<Runtime> restored_;       // of the leader before, until the store was read
-  bool unsaved_ = false;                  // runtime_ is ahead of the store
-  std::vector<KillLine> unsaved_kills_;   // of the kill file; none is lost to what another wrote
+  std::uint64_t stored_runtime_ = 0;     // version that the store has
+  bool runtime_unread_ = false;          // there is one, and it could not be read yet
+  std::optional<Runtime> restored_;      // of the leader before, until the store was read
+  bool unsaved_ = false;                 // runtime_ is ahead of the store
+  std::vector<KillLine> unsaved_kills_;  // of the kill file; none is lost to what another wrote
   bool store_writable_ = true;
-  Counters own_;                          // of this instance, as the store has them
+  Counters own_;  // of this instance, as the store has them
   Counters others_;
   std::uint64_t others_mark_ = 0;
   std::int64_t flushed_ms_ = 0;

@@ -5,7 +5,8 @@
 
 namespace experiment::shared {
 
-// Whether `text` is [a-z][a-z0-9]*(-[a-z0-9]+)*, at most 40 bytes, and none of the words that placements take (off, all, none).
+// Whether `text` is [a-z][a-z0-9]*(-[a-z0-9]+)*, at most 40 bytes, and none of the words that placements take (off,
+// all, none).
 bool is_key(std::string_view text) noexcept;
 
 }  // namespace experiment::shared

@@ -6,7 +6,8 @@
 namespace experiment::shared {
 namespace {
 
-// Hashed before it is seeded: XXH3 only adds the seed to a text of a few bytes, so that "7" with one seed would meet "6" with the next.
+// Hashed before it is seeded: XXH3 only adds the seed to a text of a few bytes, so that "7" with one seed would meet
+// "6" with the next.
 std::uint64_t seeded(std::string_view text, std::uint64_t seed) noexcept {
   std::uint64_t hash = XXH3_64bits(text.data(), text.size());
   return XXH3_64bits_withSeed(&hash, sizeof(hash), seed);

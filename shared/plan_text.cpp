@@ -50,7 +50,8 @@ std::optional<PlanText> decode_plan_text(std::string_view text, std::string& err
                           bandit::ValuePer::kFirst, 2, 0});
   }
   if (plan.arms.empty() || plan.arms.size() > bandit::kMaxArms || plan.goals.size() > bandit::kMaxGoals) {
-    error = "plan text with " + std::to_string(plan.arms.size()) + " arms and " + std::to_string(plan.goals.size()) + " goals";
+    error = "plan text with " + std::to_string(plan.arms.size()) + " arms and " + std::to_string(plan.goals.size()) +
+            " goals";
     return std::nullopt;
   }
   auto placed = parse_placed(text, error);

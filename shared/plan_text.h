@@ -1,8 +1,10 @@
-// What the leader hands to workers for one experiment: its canonical definition, and the numbers that the runtime state gave it.
+// What the leader hands to workers for one experiment: its canonical definition, and the numbers that the runtime state
+// gave it.
 //
 //   generation SP revision SP arm,arm,... SP goal:kind,goal:kind,... LF canonical definition
 //
-// Arms and goals by number (a dropped variant keeps its number); kind is c (conversion) or v (value). "-" stands for no goals.
+// Arms and goals by number (a dropped variant keeps its number); kind is c (conversion) or v (value). "-" stands for no
+// goals.
 #pragma once
 
 #include <cstdint>

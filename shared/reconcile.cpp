@@ -39,7 +39,9 @@ std::uint64_t revision_signature(const Experiment& experiment) {
   return XXH3_64bits(text.data(), text.size());
 }
 
-GoalRecord record_of(const bandit::Goal& goal) { return {goal.key, goal.kind, goal.per, goal.scale, goal.max}; }
+GoalRecord record_of(const bandit::Goal& goal) {
+  return {goal.key, goal.kind, goal.per, goal.scale, goal.max};
+}
 
 bool same_counting(const GoalRecord& a, const GoalRecord& b) {
   if (a.kind != b.kind) return false;
@@ -172,11 +174,12 @@ class Reconciler {
       auto quotas = bandit::quotas_of(weights);
       if (quotas && (arms_differ || *quotas != last.quotas)) return "weights changed";
     } else {
-      // A variant that came or went resets the shares to the declared ones; otherwise what was learned stays. Without a floor a share of
-      // nothing is something learned, too.
+      // A variant that came or went resets the shares to the declared ones; otherwise what was learned stays. Without a
+      // floor a share of nothing is something learned, too.
       for (std::size_t a = 0; a < weights.size(); ++a) {
         bool learned = a < last.quotas.size() && weights[a] > 0 && experiment.policy.floor * bandit::kSlots < 1;
-        if ((weights[a] > 0) != (current[a] > 0) && !learned && !killed(state, a)) return "variants with weight changed";
+        if ((weights[a] > 0) != (current[a] > 0) && !learned && !killed(state, a))
+          return "variants with weight changed";
       }
     }
     if (last.goals == static_cast<int>(state.goals.size())) return {};

@@ -1,7 +1,8 @@
-// Brings the runtime state in line with a document: generations, revisions, arm and goal numbers, first epochs, epochs for new weights.
+// Brings the runtime state in line with a document: generations, revisions, arm and goal numbers, first epochs, epochs
+// for new weights.
 //
-// Pure: time and randomness are arguments. Run by the leader whenever the document or the runtime changed, and by nobody else; running it
-// twice changes nothing the second time, so two leaders that see the same state agree.
+// Pure: time and randomness are arguments. Run by the leader whenever the document or the runtime changed, and by
+// nobody else; running it twice changes nothing the second time, so two leaders that see the same state agree.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +23,14 @@ struct Change {
 };
 
 // Returns what was changed in `runtime`; empty: nothing was.
-std::vector<Change> reconcile(const bandit::Document& document, Runtime& runtime, std::int64_t now_ms, const RandomBits& random);
+std::vector<Change> reconcile(const bandit::Document& document, Runtime& runtime, std::int64_t now_ms,
+                              const RandomBits& random);
 
 // Weights by arm number: the document's, 0 for variants that it dropped.
 std::vector<double> declared_weights(const bandit::Experiment& experiment, const ExperimentRuntime& state);
 // Starts a new epoch with these weights, by least movement from the table before it. False: the weights make no table.
-bool start_epoch(ExperimentRuntime& state, const std::vector<double>& weights, std::int64_t now_ms, std::uint64_t random_bits);
+bool start_epoch(ExperimentRuntime& state, const std::vector<double>& weights, std::int64_t now_ms,
+                 std::uint64_t random_bits);
 // Whether a new epoch has to wait until one is sealed: what is open is never evicted.
 bool ring_full(const ExperimentRuntime& state);
 // Arm number of a variant, or -1.

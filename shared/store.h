@@ -41,7 +41,8 @@ struct Answer {
   bool runtime_conflict = false;    // somebody else wrote first
   bool runtime_unreadable = false;  // there is one, and it cannot be read: kills may be in it, so this is not "none"
   bool counters_written = false;
-  std::optional<Counters> own;  // with counters_written: all of this instance's totals, those that its zone has dropped included
+  std::optional<Counters>
+      own;  // with counters_written: all of this instance's totals, those that its zone has dropped included
   std::optional<Counters> others;  // sum over the other instances, when it changed since known_others
   std::uint64_t others_mark = 0;
   // One line each: place, what happened, consequence; the rest of the exchange still holds.

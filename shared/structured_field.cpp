@@ -3,10 +3,16 @@
 namespace experiment::shared {
 namespace {
 
-bool is_key_start(char c) noexcept { return (c >= 'a' && c <= 'z') || c == '*'; }
-bool is_key_part(char c) noexcept { return is_key_start(c) || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.'; }
+bool is_key_start(char c) noexcept {
+  return (c >= 'a' && c <= 'z') || c == '*';
+}
+bool is_key_part(char c) noexcept {
+  return is_key_start(c) || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+}
 // Of numbers, tokens and booleans.
-bool is_bare(char c) noexcept { return c > ' ' && c < 127 && c != ',' && c != ';' && c != '"' && c != '=' && c != '(' && c != ')'; }
+bool is_bare(char c) noexcept {
+  return c > ' ' && c < 127 && c != ',' && c != ';' && c != '"' && c != '=' && c != '(' && c != ')';
+}
 
 }  // namespace
 

@@ -1,4 +1,5 @@
-// Reads RFC 9651 dictionaries as backends send them: `purchase, revenue=19.99;id="o-123"`. No heap, views into the text.
+// Reads RFC 9651 dictionaries as backends send them: `purchase, revenue=19.99;id="o-123"`. No heap, views into the
+// text.
 #pragma once
 
 #include <optional>

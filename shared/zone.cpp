@@ -14,7 +14,9 @@ constexpr auto kRelaxed = std::memory_order_relaxed;
 constexpr auto kAcquire = std::memory_order_acquire;
 constexpr auto kRelease = std::memory_order_release;
 
-constexpr std::uint64_t round64(std::uint64_t bytes) { return (bytes + 63) & ~std::uint64_t{63}; }
+constexpr std::uint64_t round64(std::uint64_t bytes) {
+  return (bytes + 63) & ~std::uint64_t{63};
+}
 
 struct Plan {  // of the fixed parts
   Offset filter, node_counters, blocks, arena;
@@ -34,8 +36,8 @@ std::uint64_t image_checksum(const DocumentImage& image) {
   return XXH3_64bits(from, image.bytes - offsetof(DocumentImage, version));
 }
 
-// Between private memory and the zone, where somebody may be at the same bytes: by words, so that a copy may be torn but the behaviour
-// is defined. Requires: room for whole words on both sides.
+// Between private memory and the zone, where somebody may be at the same bytes: by words, so that a copy may be torn
+// but the behaviour is defined. Requires: room for whole words on both sides.
 void store_words(std::byte* zone, const std::byte* from, std::uint64_t bytes) {
   for (std::uint64_t i = 0; i < bytes; i += 8) {
     std::uint64_t word;
@@ -49,13 +51,19 @@ void load_words(std::byte* to, const std::byte* zone, std::uint64_t bytes) {
     std::memcpy(to + i, &word, 8);
   }
 }
-constexpr std::uint64_t whole_words(std::uint64_t bytes) { return (bytes + 7) & ~std::uint64_t{7}; }
+constexpr std::uint64_t whole_words(std::uint64_t bytes) {
+  return (bytes + 7) & ~std::uint64_t{7};
+}
 
-std::uint64_t id_of(const EpochBlock& epoch) { return __atomic_load_n(&epoch.id, __ATOMIC_RELAXED); }
+std::uint64_t id_of(const EpochBlock& epoch) {
+  return __atomic_load_n(&epoch.id, __ATOMIC_RELAXED);
+}
 
 }  // namespace
 
-std::uint64_t Zone::least_bytes(const ZoneOptions& options) noexcept { return plan_of(options).arena + 64 * 1024; }
+std::uint64_t Zone::least_bytes(const ZoneOptions& options) noexcept {
+  return plan_of(options).arena + 64 * 1024;
+}
 
 std::optional<Zone> Zone::format(void* memory, std::uint64_t bytes, const ZoneOptions& options) noexcept {
   if (bytes < least_bytes(options)) return std::nullopt;
@@ -216,7 +224,8 @@ bool Zone::ensure_epoch(ExperimentBlock& block, const EpochRecord& record, const
     epoch->goals = static_cast<std::uint16_t>(record.goals);
     epoch->columns = static_cast<std::uint16_t>(columns);
     for (int a = 0; a < arms; ++a) {
-      epoch->quotas[static_cast<std::size_t>(a)] = static_cast<std::uint16_t>(record.quotas[static_cast<std::size_t>(a)]);
+      epoch->quotas[static_cast<std::size_t>(a)] =
+          static_cast<std::uint16_t>(record.quotas[static_cast<std::size_t>(a)]);
     }
     epoch->state.store(EpochBlock::kOpen, kRelaxed);
     empty->store(offset, kRelease);
@@ -256,7 +265,8 @@ void Zone::drop_epoch(ExperimentBlock& block, std::uint64_t id) noexcept {
 
 Offset Zone::intern(const bandit::SlotTable& table) noexcept {
   std::uint64_t hash = XXH3_64bits(table.data(), table.size());
-  for (Offset offset = header_->tables.load(kRelaxed); offset != 0; offset = at<TableBlock>(offset)->next.load(kRelaxed)) {
+  for (Offset offset = header_->tables.load(kRelaxed); offset != 0;
+       offset = at<TableBlock>(offset)->next.load(kRelaxed)) {
     auto* block = at<TableBlock>(offset);
     if (block->hash == hash && std::memcmp(block->arm_of_slot, table.data(), table.size()) == 0) {
       block->references.fetch_add(1, kRelaxed);
@@ -408,7 +418,8 @@ Counters Zone::read_counters() const {
       if (offset == 0) continue;
       const auto* epoch = at<EpochBlock>(offset);
       // Read in the thread pool, where a leader that lost its lease may meet blocks that the next one has freed.
-      if (epoch->arms > bandit::kMaxArms || epoch->columns > 1 + kValueColumns * static_cast<int>(bandit::kMaxGoals)) continue;
+      if (epoch->arms > bandit::kMaxArms || epoch->columns > 1 + kValueColumns * static_cast<int>(bandit::kMaxGoals))
+        continue;
       CounterVector vector(static_cast<std::size_t>(1 + epoch->arms) * epoch->columns);
       bool any = false;
       for (std::size_t i = 0; i < vector.size(); ++i) {

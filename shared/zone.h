@@ -1,8 +1,9 @@
 // The shared zone as an object: a view over raw memory, cheap to copy, that every process makes for itself.
 //
-// Three kinds of callers. Requests read masks, epochs and tables and add to counters: no lock. Workers read the document image: no
-// lock, a checksum tells a torn copy. The leader allocates, publishes and frees: it holds the zone's mutex (the caller's, since only
-// nginx's own slab mutex is freed when its holder dies). Offsets stay valid across processes; pointers do not leave one.
+// Three kinds of callers. Requests read masks, epochs and tables and add to counters: no lock. Workers read the
+// document image: no lock, a checksum tells a torn copy. The leader allocates, publishes and frees: it holds the zone's
+// mutex (the caller's, since only nginx's own slab mutex is freed when its holder dies). Offsets stay valid across
+// processes; pointers do not leave one.
 #pragma once
 
 #include <cstdint>
@@ -20,16 +21,16 @@
 namespace experiment::shared {
 
 struct ZoneOptions {
-  std::uint32_t stripes = 1;           // 1 .. kMaxStripes
+  std::uint32_t stripes = 1;  // 1 .. kMaxStripes
   std::uint64_t filter_bytes = 0;
-  std::string_view instance;           // at most 23 characters
-  std::string_view keys;               // at most 319 characters
+  std::string_view instance;  // at most 23 characters
+  std::string_view keys;      // at most 319 characters
 };
 
 // What the leader publishes for one experiment of the document.
 struct ImageItem {
-  std::string text;       // what a worker compiles
-  Offset block = 0;       // 0: the zone is full
+  std::string text;  // what a worker compiles
+  Offset block = 0;  // 0: the zone is full
 };
 
 class Zone {
@@ -82,11 +83,13 @@ class Zone {
   bool ensure_epoch(ExperimentBlock& block, const EpochRecord& record, const std::vector<GoalRecord>& goals,
                     const bandit::SlotTable* table) noexcept;
   void seal_epoch(ExperimentBlock& block, std::uint64_t id) noexcept;
-  // Takes a sealed epoch out. Requires: its totals are stored and it was sealed long enough ago that no request adds to it.
+  // Takes a sealed epoch out. Requires: its totals are stored and it was sealed long enough ago that no request adds to
+  // it.
   void drop_epoch(ExperimentBlock& block, std::uint64_t id) noexcept;
   // What an image of these takes of the zone.
   static std::uint64_t image_bytes(const std::vector<ImageItem>& items) noexcept;
-  // Publishes a new image (version + 1) and retires the blocks that it does not name. False: the zone is full, the old one stays.
+  // Publishes a new image (version + 1) and retires the blocks that it does not name. False: the zone is full, the old
+  // one stays.
   bool publish_image(const std::vector<ImageItem>& items, std::uint64_t document_version);
   // Version of the oldest plan that a request of any worker still uses.
   std::uint64_t oldest_plan() const noexcept;

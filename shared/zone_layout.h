@@ -1,8 +1,10 @@
-// What lies in the shared zone: plain layout, no pointers, no vtables, only lock-free fields. The snapshot and the fleet use the same rows.
+// What lies in the shared zone: plain layout, no pointers, no vtables, only lock-free fields. The snapshot and the
+// fleet use the same rows.
 //
-// Workers, the leader and two configurations during a reload look at one zone at the same time, and any of them may be killed at any
-// instruction. So: what a request touches are single atomic words; everything else is written once, before the one store that publishes it.
-// A change of this file is a new kLayoutVersion: a zone with another version is refused, never guessed at.
+// Workers, the leader and two configurations during a reload look at one zone at the same time, and any of them may be
+// killed at any instruction. So: what a request touches are single atomic words; everything else is written once,
+// before the one store that publishes it. A change of this file is a new kLayoutVersion: a zone with another version is
+// refused, never guessed at.
 #pragma once
 
 #include <array>
@@ -19,8 +21,8 @@ namespace experiment::shared {
 inline constexpr std::uint64_t kZoneMagic = 0x31656e6f7a707865;  // "expzone1"
 inline constexpr std::uint32_t kLayoutVersion = 1;
 inline constexpr int kMaxStripes = 8;
-inline constexpr int kMaxWorkers = 256;   // worker processes that look at the zone, draining ones included
-inline constexpr int kMaxBlocks = 8192;   // experiments with their retired generations
+inline constexpr int kMaxWorkers = 256;  // worker processes that look at the zone, draining ones included
+inline constexpr int kMaxBlocks = 8192;  // experiments with their retired generations
 inline constexpr std::uint32_t kMaskExperiment = 1U << 31;
 
 // Upper bounds of the latency buckets in milliseconds; the last bucket has none.
@@ -63,14 +65,14 @@ struct alignas(64) ExperimentCounters {
 // What is counted for the node, one per stripe.
 struct alignas(64) NodeCounters {
   Counter units_minted;
-  Counter headers_stripped;    // inbound assignment headers taken out
-  Counter cookies_refused;     // assignment cookies with a bad MAC, version, key or form
-  Counter rewards_replayed;    // reward headers on answers that did not come from upstream
-  Counter rewards_unknown;     // goals that no definition has
+  Counter headers_stripped;  // inbound assignment headers taken out
+  Counter cookies_refused;   // assignment cookies with a bad MAC, version, key or form
+  Counter rewards_replayed;  // reward headers on answers that did not come from upstream
+  Counter rewards_unknown;   // goals that no definition has
   Counter beacons_accepted;
-  Counter beacons_refused;     // malformed bodies
-  Counter not_isolated;        // stored answers served without our Vary to a visitor with a cohort
-  Counter not_stored;          // answers kept out of the cache, because Vary would not fit or they carried a reward
+  Counter beacons_refused;  // malformed bodies
+  Counter not_isolated;     // stored answers served without our Vary to a visitor with a cohort
+  Counter not_stored;       // answers kept out of the cache, because Vary would not fit or they carried a reward
 };
 
 struct EpochBlock {
@@ -98,25 +100,27 @@ struct TableBlock {
 struct ExperimentBlock {
   char key[bandit::kMaxKeyBytes + 8];
   std::uint32_t generation;
-  std::atomic<std::uint32_t> mask;     // bit a: arm a is killed; kMaskExperiment: all of it
-  std::atomic<Offset> current;         // the EpochBlock that assigns; 0: not running yet
-  std::array<std::atomic<std::uint32_t>, bandit::kMaxArms> best_ppm;  // P(arm is best) in 10^-6 at the last look; 0: no look yet
+  std::atomic<std::uint32_t> mask;  // bit a: arm a is killed; kMaskExperiment: all of it
+  std::atomic<Offset> current;      // the EpochBlock that assigns; 0: not running yet
+  std::array<std::atomic<std::uint32_t>, bandit::kMaxArms>
+      best_ppm;                        // P(arm is best) in 10^-6 at the last look; 0: no look yet
   std::atomic<std::uint64_t> retired;  // plan version from which on no plan knows it; 0: alive
   std::atomic<Offset> counters;        // ExperimentCounters[stripes]
   std::array<std::atomic<Offset>, bandit::kMaxArms + 1> requests;  // RequestCounters[stripes] by row
-  std::array<std::atomic<Offset>, bandit::kEpochRing> epochs;              // not sealed ones, and sealed ones until their totals are stored
+  std::array<std::atomic<Offset>, bandit::kEpochRing>
+      epochs;  // not sealed ones, and sealed ones until their totals are stored
 };
 
 // The document as workers read it: entries, then texts. Written whole before its offset is published.
 struct ImageEntry {
-  std::uint64_t text_hash;  // equal hash and block: the worker keeps what it compiled
+  std::uint64_t text_hash;               // equal hash and block: the worker keeps what it compiled
   std::uint32_t text_begin, text_bytes;  // from the start of the image
-  Offset block;             // ExperimentBlock; 0: the zone is full, the experiment is off
+  Offset block;                          // ExperimentBlock; 0: the zone is full, the experiment is off
 };
 struct DocumentImage {
-  std::uint64_t checksum;   // XXH3_64 of everything behind this field; first, as that is where a freed block is linked
-  std::uint64_t version;    // plan version
-  std::uint64_t bytes;      // all of it
+  std::uint64_t checksum;  // XXH3_64 of everything behind this field; first, as that is where a freed block is linked
+  std::uint64_t version;   // plan version
+  std::uint64_t bytes;     // all of it
   std::uint64_t document_version;
   std::uint32_t count;
   std::uint32_t padding;
@@ -130,8 +134,8 @@ struct UnsavedRuntime {
 };
 
 struct WorkerSlot {
-  std::atomic<std::uint32_t> pid;          // 0: free
-  std::atomic<std::uint64_t> plan_version; // of the oldest plan that a request of it still uses
+  std::atomic<std::uint32_t> pid;           // 0: free
+  std::atomic<std::uint64_t> plan_version;  // of the oldest plan that a request of it still uses
 };
 
 struct alignas(64) ZoneHeader {
@@ -140,21 +144,22 @@ struct alignas(64) ZoneHeader {
   std::uint32_t stripes;
   std::uint64_t bytes;
   std::uint64_t filter_bytes;
-  std::array<char, 24> instance;          // 22 base64url characters: this zone's identity in the store
-  std::array<char, 320> keys;             // text of a key file: signs where neither nginx.conf nor the store has one
+  std::array<char, 24> instance;  // 22 base64url characters: this zone's identity in the store
+  std::array<char, 320> keys;     // text of a key file: signs where neither nginx.conf nor the store has one
   Offset filter;
-  Offset node_counters;                   // NodeCounters[stripes]
-  Offset blocks;                          // std::atomic<Offset>[kMaxBlocks] of ExperimentBlocks
+  Offset node_counters;  // NodeCounters[stripes]
+  Offset blocks;         // std::atomic<Offset>[kMaxBlocks] of ExperimentBlocks
   alignas(64) std::atomic<std::uint32_t> kill_all;
-  std::atomic<std::uint32_t> adopted;     // 1 once a leader has brought runtime and document in
-  std::atomic<Offset> image;              // DocumentImage; 0: none yet
+  std::atomic<std::uint32_t> adopted;       // 1 once a leader has brought runtime and document in
+  std::atomic<Offset> image;                // DocumentImage; 0: none yet
   std::atomic<std::uint64_t> plan_version;  // of that image
-  std::atomic<Offset> tables;             // chain of TableBlocks
-  std::atomic<Offset> unsaved;            // UnsavedRuntime: what the store did not take yet, for the next leader; 0: all is stored
-  alignas(64) std::atomic<std::uint64_t> leader;        // pid of the worker that leads; 0: none
-  std::atomic<std::uint64_t> leader_until_ms;           // CLOCK_MONOTONIC
-  std::atomic<std::uint64_t> ended_ms;                  // CLOCK_MONOTONIC, when a worker that ended last told of trouble
-  std::atomic<std::uint64_t> zone_full;                 // experiments that are off because the zone is full
+  std::atomic<Offset> tables;               // chain of TableBlocks
+  std::atomic<Offset>
+      unsaved;  // UnsavedRuntime: what the store did not take yet, for the next leader; 0: all is stored
+  alignas(64) std::atomic<std::uint64_t> leader;  // pid of the worker that leads; 0: none
+  std::atomic<std::uint64_t> leader_until_ms;     // CLOCK_MONOTONIC
+  std::atomic<std::uint64_t> ended_ms;            // CLOCK_MONOTONIC, when a worker that ended last told of trouble
+  std::atomic<std::uint64_t> zone_full;           // experiments that are off because the zone is full
   ArenaState arena;
   std::array<WorkerSlot, kMaxWorkers> workers;
 };

@@ -11,7 +11,8 @@
 namespace experiment::shared {
 namespace {
 
-// Behind its sealing, before an epoch's block may be used for something else: no request that found it open is still at it.
+// Behind its sealing, before an epoch's block may be used for something else: no request that found it open is still at
+// it.
 constexpr std::int64_t kSettleMs = 10 * 1000;
 constexpr std::int64_t kKeepMs = 3600 * 1000;  // where the ring has room
 constexpr int kRingAlmostFull = bandit::kEpochRing - 4;
@@ -31,7 +32,9 @@ void set_mask(ExperimentBlock& block, std::uint32_t mask) {
 
 }  // namespace
 
-ZoneSync::ZoneSync(const Zone& zone) : zone_(zone) { index(); }
+ZoneSync::ZoneSync(const Zone& zone) : zone_(zone) {
+  index();
+}
 
 void ZoneSync::index() {
   known_.clear();
@@ -72,7 +75,8 @@ bool ZoneSync::bring(const std::string&, const ExperimentRuntime& state, Experim
   // Records pile up over the years, the ring does not: what it holds is looked up once.
   std::vector<std::uint64_t> held;
   for (const auto& place : block.epochs) {
-    if (Offset offset = place.load(std::memory_order_relaxed); offset != 0) held.push_back(zone_.at<EpochBlock>(offset)->id);
+    if (Offset offset = place.load(std::memory_order_relaxed); offset != 0)
+      held.push_back(zone_.at<EpochBlock>(offset)->id);
   }
   std::sort(held.begin(), held.end());
   Offset shown = block.current.load(std::memory_order_relaxed);
@@ -96,7 +100,8 @@ bool ZoneSync::bring(const std::string&, const ExperimentRuntime& state, Experim
 
 class ZoneSync::Reserve {
  public:
-  Reserve(const Zone& zone, const std::vector<ImageItem>& items) : arena_(zone.arena()), bytes_(Zone::image_bytes(items)) {
+  Reserve(const Zone& zone, const std::vector<ImageItem>& items)
+      : arena_(zone.arena()), bytes_(Zone::image_bytes(items)) {
     for (Offset& offset : offsets_) offset = arena_.allocate(bytes_);
   }
   ~Reserve() {
@@ -209,21 +214,25 @@ void ZoneSync::bring_all(const Conductor& conductor, std::vector<ImageItem>& ite
   }
   zone_.header().zone_full.store(off.size());
   if (!behind.empty()) {
-    lines.push_back("the zone has no room for the newest epoch of " + std::to_string(behind.size()) + " experiments, the first is \"" +
-                    behind.front() + "\"; they go on with the one before until there is");
+    lines.push_back("the zone has no room for the newest epoch of " + std::to_string(behind.size()) +
+                    " experiments, the first is \"" + behind.front() +
+                    "\"; they go on with the one before until there is");
   }
   if (off.empty()) return;
   refused_ = true;
-  lines.push_back("the zone is full: " + std::to_string(off.size()) + " experiments are off on this edge, the first is \"" +
-                  off.front() + "\"; a larger experiment_zone is needed");
+  lines.push_back("the zone is full: " + std::to_string(off.size()) +
+                  " experiments are off on this edge, the first is \"" + off.front() +
+                  "\"; a larger experiment_zone is needed");
 }
 
-void ZoneSync::publish_image(const Conductor& conductor, const std::vector<ImageItem>& items, std::vector<std::string>& lines) {
+void ZoneSync::publish_image(const Conductor& conductor, const std::vector<ImageItem>& items,
+                             std::vector<std::string>& lines) {
   std::uint64_t hash = hash_of(items);
   if (hash == shown_ && conductor.document_version() == document_version_) return;
   if (!zone_.publish_image(items, conductor.document_version())) {
     lines.push_back("the zone is full: definitions " + std::to_string(conductor.document_version()) +
-                    " do not fit, version " + std::to_string(document_version_) + " stays in use; a larger experiment_zone is needed");
+                    " do not fit, version " + std::to_string(document_version_) +
+                    " stays in use; a larger experiment_zone is needed");
     refused_ = true;
     return;
   }
@@ -261,9 +270,10 @@ bool ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*aliv
 }
 
 // When the epoch was sealed; 0: it was not. One that another state of the runtime left here is sealed when it is found.
-std::int64_t ZoneSync::sealed_at(const bandit::Experiment& experiment, const ExperimentRuntime& state, EpochBlock& epoch,
-                                 std::int64_t now_ms) {
-  auto record = std::lower_bound(state.epochs.begin(), state.epochs.end(), epoch.id, [](const auto& r, std::uint64_t id) { return r.id < id; });
+std::int64_t ZoneSync::sealed_at(const bandit::Experiment& experiment, const ExperimentRuntime& state,
+                                 EpochBlock& epoch, std::int64_t now_ms) {
+  auto record = std::lower_bound(state.epochs.begin(), state.epochs.end(), epoch.id,
+                                 [](const auto& r, std::uint64_t id) { return r.id < id; });
   if (record != state.epochs.end() && record->id == epoch.id) {
     return record->sealed ? record->ended_ms + reward_window_ms(experiment) : 0;
   }
