@@ -19,7 +19,7 @@ CTL       := $(B)/experimentctl
 
 PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
              libgtest-dev libbenchmark-dev clang clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
-             python3-jsonschema
+             python3-jsonschema curl procps mount
 
 LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
 CTL_SRC   := $(wildcard ctl/*.cpp)
