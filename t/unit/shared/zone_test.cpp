@@ -1,8 +1,10 @@
 #include "shared/zone.h"
 
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <csignal>
 #include <cstring>
@@ -493,6 +495,59 @@ TEST(ZoneThreads, WorkersThatComeAtOnceGetSlotsOfTheirOwn) {
     ASSERT_NE(slots[w], nullptr);
     EXPECT_EQ(slots[w]->pid.load(), 1000 + w);
   }
+}
+
+// Stops a pick between its look at the current epoch and its look at the table: the page there is out of reach, and
+// what answers the fault changes the epoch until the table's block is another one's.
+struct Interruption {
+  TestZone* zone;
+  ExperimentBlock* block;
+  void* page;
+  std::size_t page_bytes;
+  int faults = 0;
+};
+Interruption* interruption = nullptr;
+
+void change_epochs(int) {
+  ++interruption->faults;
+  ::mprotect(interruption->page, interruption->page_bytes, PROT_READ | PROT_WRITE);
+  for (const int first : {5000, 2500, 0}) {
+    begin(interruption->zone->zone, *interruption->block,
+          epoch_record(static_cast<std::uint64_t>(2 + interruption->faults * 10000 - first),
+                       {first, bandit::kSlots - first}));
+  }
+}
+
+TEST(Zone, APickThatWasOvertakenLooksAgain) {
+  TestZone t;
+  ExperimentBlock& block = t.make_block("hero");
+  ASSERT_TRUE(begin(t.zone, block, epoch_record(1, {bandit::kSlots, 0})));
+  const Offset table = t.zone.find_epoch(block, 1)->table.load();
+  const auto page_bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  auto* slots = t.zone.at<TableBlock>(table)->arm_of_slot;
+  const auto address = (reinterpret_cast<std::uintptr_t>(slots) + page_bytes - 1) / page_bytes * page_bytes;
+  const int slot = static_cast<int>(address - reinterpret_cast<std::uintptr_t>(slots));
+  if (static_cast<std::size_t>(slot) + page_bytes > static_cast<std::size_t>(bandit::kSlots)) {
+    GTEST_SKIP() << "no page of its own on this machine";
+  }
+
+  Interruption here{&t, &block, reinterpret_cast<void*>(address), page_bytes};
+  interruption = &here;
+  struct sigaction before {
+  }, during{};
+  during.sa_handler = change_epochs;
+  ASSERT_EQ(::sigaction(SIGSEGV, &during, &before), 0);
+  ASSERT_EQ(::mprotect(here.page, page_bytes, PROT_NONE), 0);
+  Zone::Pick pick{};
+  const bool picked = t.zone.pick(block, slot, pick);
+  ::sigaction(SIGSEGV, &before, nullptr);
+
+  ASSERT_TRUE(picked);
+  EXPECT_EQ(here.faults, 1);
+  EXPECT_EQ(t.zone.at<EpochBlock>(block.current.load())->table.load(), table)
+      << "the newest table lies where the first did";
+  EXPECT_EQ(pick.epoch->quotas[1], bandit::kSlots) << "the newest epoch";
+  EXPECT_EQ(pick.arm, 1);
 }
 
 // --- leaders that are killed ---
