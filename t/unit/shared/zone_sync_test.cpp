@@ -28,7 +28,8 @@ bool everyone_lives(std::uint32_t) {
 
 std::string experiment_text(const std::string& key, const std::string& members = "") {
   return R"({"key":")" + key +
-         R"(","desired":"running","variants":[{"key":"control"},{"key":"green"}],"goals":[{"key":"buy","window":"60s"}])" +
+         R"(","desired":"running","variants":[{"key":"control"},{"key":"green"}],)"
+         R"("goals":[{"key":"buy","window":"60s"}])" +
          members + "}";
 }
 
