@@ -141,9 +141,9 @@ void isolate_inward(ngx_http_request_t* r, Pin* pin) noexcept {
 
 void isolate_validators(ngx_http_request_t* r, Pin& pin) noexcept {
   if (!anything_applied(&pin) || isolation_of(r) == Isolation::kOff) return;
-  std::string_view token = cohort_token(r, &pin, CohortScope::kOutward);
-  if (ngx_table_elt_t* tag = r->headers_out.etag; tag != nullptr && token != "-") {
-    std::string_view with = tag_with_token(r->pool, view(tag->value), token);
+  if (ngx_table_elt_t* tag = r->headers_out.etag; tag != nullptr) {
+    std::string_view token = cohort_token(r, &pin, CohortScope::kOutward);
+    std::string_view with = token == "-" ? view(tag->value) : tag_with_token(r->pool, view(tag->value), token);
     if (with.empty()) {
       ngx_http_clear_etag(r);
     } else {
