@@ -18,14 +18,14 @@ MODULE    := $(B)/ngx_http_experiment_module.so
 CTL       := $(B)/experimentctl
 
 PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
-             libgtest-dev libbenchmark-dev clang clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
+             libgtest-dev libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
              python3-jsonschema curl procps mount
 
 LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
 CTL_SRC   := $(wildcard ctl/*.cpp)
 MODULE_FILES := config $(wildcard bandit/*.* shared/*.* ngx_module/*.*)
 
-.PHONY: help setup module run test unit integration soak bench layers format lint clean FORCE
+.PHONY: help setup module run test unit tsan integration soak bench layers format lint clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -86,6 +86,15 @@ unit: setup ## build and run the unit tests of bandit and shared, under gcc and 
 	@$(MAKE) -s -j2 $(UNIT_BIN)
 	@for test in $(UNIT_BIN); do echo "$$test"; ./$$test --gtest_brief=1 || exit 1; done
 
+TSAN_SRC := t/unit/shared/zone_test.cpp t/unit/shared/zone_sync_test.cpp t/unit/shared/conductor_test.cpp $(LIB_SRC)
+$(B)/tsan/%.o: %.cpp
+	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) -O1 -fsanitize=thread -MMD -MP -c $< -o $@
+$(B)/unit/tsan: $(TSAN_SRC:%.cpp=$(B)/tsan/%.o)
+	@mkdir -p $(@D) && $(CLANGXX) -fsanitize=thread -o $@ $^ $(LIBS) -lgtest -lgtest_main -pthread
+tsan: setup ## run the zone's tests under ThreadSanitizer, threads standing in for workers
+	@$(MAKE) -s -j2 $(B)/unit/tsan
+	@./$(B)/unit/tsan --gtest_brief=1 --gtest_filter='ZoneThreads*:ZoneSync*:Conductor*'
+
 integration: module ## run the tests against a real nginx; T= selects
 	@$(MAKE) -s -j2 $(CTL)
 	@$(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t)
@@ -130,4 +139,4 @@ run: module ## the demo: real nginx, backend, cache and simulated visitors (DURA
 clean: ## remove everything that was built
 	@rm -rf $(B)
 
--include $(wildcard $(B)/gcc/*/*.d $(B)/clang/*/*.d $(B)/gcc/t/unit/*/*.d $(B)/clang/t/unit/*/*.d)
+-include $(wildcard $(B)/tsan/*/*.d $(B)/gcc/*/*.d $(B)/clang/*/*.d $(B)/gcc/t/unit/*/*.d $(B)/clang/t/unit/*/*.d)

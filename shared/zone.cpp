@@ -159,20 +159,21 @@ std::optional<std::vector<std::byte>> Zone::copy_image() const {
 
 Offset Zone::ensure_block(std::string_view key, std::uint32_t generation) noexcept {
   auto* places = at<std::atomic<Offset>>(header_->blocks);
-  std::atomic<Offset>* empty = nullptr;
   for (int i = 0; i < kMaxBlocks; ++i) {
     Offset offset = places[i].load(kRelaxed);
-    if (offset == 0) {
-      if (empty == nullptr) empty = &places[i];
-      continue;
-    }
+    if (offset == 0) continue;
     auto* block = at<ExperimentBlock>(offset);
-    if (block->generation == generation && key == block->key) {
-      block->retired.store(0, kRelease);
-      return offset;
-    }
+    if (block->generation != generation || key != block->key) continue;
+    block->retired.store(0, kRelease);
+    return offset;
   }
-  if (empty == nullptr) return 0;
+  return add_block(key, generation);
+}
+
+Offset Zone::add_block(std::string_view key, std::uint32_t generation) noexcept {
+  auto* places = at<std::atomic<Offset>>(header_->blocks);
+  auto* empty = std::find_if(places, places + kMaxBlocks, [](const auto& place) { return place.load(kRelaxed) == 0; });
+  if (empty == places + kMaxBlocks) return 0;
   Arena arena = this->arena();
   Offset offset = arena.allocate(sizeof(ExperimentBlock));
   Offset counters = offset == 0 ? 0 : arena.allocate(sizeof(ExperimentCounters) * header_->stripes);

@@ -78,6 +78,8 @@ class Zone {
   // --- the leader, under the zone's mutex ---
   // The block of this experiment and generation, made when it is not there; 0: the zone is full.
   Offset ensure_block(std::string_view key, std::uint32_t generation) noexcept;
+  // The same where the caller knows that it is not there.
+  Offset add_block(std::string_view key, std::uint32_t generation) noexcept;
   bool ensure_rows(ExperimentBlock& block, int arms) noexcept;
   // Makes the epoch known; with `table` it becomes the current one. False: the zone or the ring is full.
   bool ensure_epoch(ExperimentBlock& block, const EpochRecord& record, const std::vector<GoalRecord>& goals,

@@ -55,7 +55,7 @@ Offset ZoneSync::ensure(const std::string& key, const ExperimentRuntime& state) 
   if (block != nullptr) {
     offset = known_[{key, state.generation}];
   } else {
-    offset = zone_.ensure_block(key, state.generation);
+    offset = zone_.add_block(key, state.generation);
     if (offset == 0) return 0;
     known_[{key, state.generation}] = offset;
     block = zone_.at<ExperimentBlock>(offset);
