@@ -13,5 +13,5 @@ def experimentctl():
     """Path of the command; EXPERIMENTCTL names another build."""
     path = pathlib.Path(os.environ.get("EXPERIMENTCTL", ROOT / "build" / "experimentctl"))
     if not path.exists():
-        pytest.skip(f"{path} is not built")
+        pytest.fail(f"{path} is not built, expected: make integration, or EXPERIMENTCTL=PATH")
     return path
