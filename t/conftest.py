@@ -5,7 +5,9 @@ what no run may hold.
 """
 import os
 import pathlib
+import shutil
 import sys
+import tempfile
 
 import pytest
 
@@ -32,21 +34,20 @@ def backend():
 
 
 @pytest.fixture
-def edges(tmp_path):
-    """Makes edges that are ended with the test: edges(conf, definitions=...)."""
+def edges():
+    """Makes edges that are ended with the test: edges(conf, definitions=...). KEEP=1 leaves their folders."""
     made = []
+    # Not under pytest's own folder: another pytest that starts closes that to everybody else, and workers run as nobody.
+    root = pathlib.Path(tempfile.mkdtemp(prefix="experiment-test-"))
+    root.chmod(0o755)
 
     def make(*args, **kwargs):
-        folder = tmp_path / f"edge{len(made)}"
+        folder = root / f"edge{len(made)}"
         folder.mkdir(mode=0o755)
         edge = Edge(folder, *args, **kwargs)
         made.append(edge)
         return edge
 
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == os.getuid() and str(parent).startswith("/tmp/"):
-            parent.chmod(0o755)
     yield make
     errors = []
     for edge in made:
@@ -54,4 +55,8 @@ def edges(tmp_path):
             edge.end()
         except AssertionError as error:
             errors.append(str(error))
+    if os.environ.get("KEEP"):
+        print(f"kept {root}")
+    else:
+        shutil.rmtree(root, ignore_errors=True)
     assert not errors, "\n".join(errors)

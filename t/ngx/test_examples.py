@@ -218,8 +218,10 @@ def test_edge_rendered_keeps_a_single_cached_body(edges, backend):
         assert first.header("Cache-Control") == "private, no-cache"
     assert_shares(seen, plain=1 / 3, free=1 / 3, tomorrow=1 / 3)
     assert len(set(tags.values())) == 3
-    assert len(backend.requests) == 1  # the origin is asked once, and is told of nobody
-    assert backend.requests[0][1]["Experiment-Assignments"] == "none"
+    # One entry for everybody, and the origin is told of nobody. It may be asked again before the entry is on the disk.
+    assert len(backend.requests) <= 4 < VISITORS
+    assert {headers["Experiment-Assignments"] for _, headers in backend.requests} == {"none"}
+    assert {headers["Experiment-Cohort"] for _, headers in backend.requests} == {"-"}
     stored = [path for path in (edge.folder / "cache").rglob("*") if path.is_file()]
     assert len(stored) == 1 and b"<!--banner-->" in stored[0].read_bytes()
 
@@ -244,7 +246,9 @@ def test_the_configuration_in_the_readme(edges, backend):
         assert browser.go("/").text == first
         seen[re.search(r"checkout-button=([a-z]+)", first)[1]] += 1
     assert_shares(seen, control=0.55, green=0.45)
-    assert len(backend.requests) == 2
+    # An entry for each variant; without a cache lock a page may be asked for again before its entry is on the disk.
+    asked = Counter(headers["Experiment-Cohort"] for _, headers in backend.requests)
+    assert len(asked) == 2 and max(asked.values()) <= 4 < VISITORS
     browser.go("/thanks")
     browser.go("/thanks")
     assert sum(rewards(edge, "checkout-button", "purchase").values()) == 1
