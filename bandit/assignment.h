@@ -1,99 +1,63 @@
 // Who sees what: the draws of an experiment and the order of its gates.
 //
 // Pure functions of a unit hash; reproducible with any xxHash library (vectors in t/vectors/). Called once per
-// experiment and request, so everything that can be known beforehand is in the Rule: no string is hashed here but the 8
-// bytes of the unit hash.
+// experiment and request, so everything that can be known beforehand is in the Rule (rule.h) and the draws are inline:
+// no string is hashed here but the unit id, once per request. With the length a constant, a draw is a dozen
+// instructions with two multiplications.
 #pragma once
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include <cstdint>
 #include <string_view>
 
-#include "bandit/definition.h"
+#include "bandit/rule.h"
 
 namespace experiment::bandit {
 
-enum class Reason : std::uint8_t {
-  // enrolled
-  kSplit,      // by the slot table
-  kSticky,     // by the cookie's record
-  kBaseline,   // control, outside the bandit
-  kConcluded,  // everyone gets the winner
-  // not enrolled
-  kUnknown,  // no such experiment, or not placed here
-  kDraft,
-  kStopped,   // stopped or archived
-  kKilled,    // the experiment or this unit's arm
-  kFrozen,    // enrolment is closed and this unit was not in
-  kHoldout,   // global or layer holdout
-  kHoldback,  // concluded, kept out of the winner
-  kLayer,     // another slice of the layer
-  kTraffic,   // not admitted yet
-  kNoUnit,
-  kNoIdentity,  // has memory, but no pin and this is no navigation
-  kNoMemory,    // adaptive without memory: shown, not counted (enrolled by the document's weights)
-  kBot,
-  kSubrequest,  // did not apply in the main request
-  kCohortCap,
-  kCookieFull,
-  kVariantGone,  // pinned to a variant that the definition dropped
-  kNotInBuild,
-  kZoneFull,  // no counters, so not running
-  kError,
-  kCount
-};
-// Token of a reason, lower case with underscores, e.g. "no_identity".
-std::string_view reason_token(Reason reason) noexcept;
-constexpr bool is_enrolled(Reason r) noexcept {
-  return r <= Reason::kConcluded || r == Reason::kNoMemory;
+// XXH3_64bits of the unit id: hashed once per request.
+inline std::uint64_t unit_hash(std::string_view unit_id) noexcept {
+  return XXH3_64bits(unit_id.data(), unit_id.size());
 }
 
-// XXH3_64bits of the unit id: hashed once per request.
-std::uint64_t unit_hash(std::string_view unit_id) noexcept;
-// Seed of a purpose: XXH3_64bits(salt + "\0" + purpose). Purposes: holdout layer traffic baseline arm holdback.
-std::uint64_t seed_of(std::string_view salt, std::string_view purpose);
 // XXH3_64bits_withSeed over the little-endian 8 bytes of unit_hash.
-std::uint64_t draw(std::uint64_t seed, std::uint64_t unit_hash) noexcept;
+inline std::uint64_t draw(std::uint64_t seed, std::uint64_t unit_hash) noexcept {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  unit_hash = __builtin_bswap64(unit_hash);
+#endif
+  return XXH3_64bits_withSeed(&unit_hash, sizeof unit_hash, seed);
+}
+
 // (h * 10000) >> 64, in [0, kSlots).
-int slot(std::uint64_t h) noexcept;
+inline int slot(std::uint64_t h) noexcept {
+  return static_cast<int>((static_cast<unsigned __int128>(h) * kSlots) >> 64);
+}
 
-// A share in [0, 1] as a threshold, exact at both ends: below(h) is h < ceil(share * 2^64), always for share >= 1,
-// never for share <= 0 or not a number.
-class Share {
- public:
-  constexpr Share() = default;
-  explicit Share(double share) noexcept;
-  bool below(std::uint64_t h) const noexcept { return all_ || h < threshold_; }
-  bool none() const noexcept { return !all_ && threshold_ == 0; }
-  bool all() const noexcept { return all_; }
+// Whether a unit falls into a share. Most shares are none or all: those cost no draw.
+inline bool falls_into(const Share& share, std::uint64_t seed, std::uint64_t unit_hash) noexcept {
+  if (share.none()) return false;
+  return share.all() || share.below(draw(seed, unit_hash));
+}
 
- private:
-  std::uint64_t threshold_ = 0;
-  bool all_ = false;
-};
-
-// Everything that a decision needs to know of one experiment, compiled once per document. Arms are indices into the
-// experiment's variants; who keeps arm numbers of a generation translates them.
-struct Rule {
-  std::uint64_t global_holdout_seed = 0, layer_holdout_seed = 0, layer_seed = 0;
-  std::uint64_t traffic_seed = 0, baseline_seed = 0, arm_seed = 0, holdback_seed = 0;
-  Share global_holdout, layer_holdout, traffic, baseline, holdback;
-  std::uint16_t slice_begin = 0, slice_end = kSlots;
-  bool has_layer = false;
-  Desired desired = Desired::kDraft;
-  std::uint8_t control_arm = 0;
-  std::uint8_t winner_arm = 0;
-};
-// A winner that names no variant is the control; a layer that the document does not list has its key as salt and no
-// holdout.
-Rule make_rule(const Document& document, const Experiment& experiment);
+// The gates of a rule that is not open.
+Reason closed_gate(const Rule& rule, std::uint64_t unit_hash) noexcept;
 
 // The gates that are evaluated at every request and win over any memory: state, holdouts (global, then layer), layer,
 // traffic. Returns kSplit when the unit may be enrolled, kConcluded when it gets the winner, kFrozen when only a pin
 // may enrol it, else the reason why it is not.
-Reason gate(const Rule& rule, std::uint64_t unit_hash) noexcept;
+inline Reason gate(const Rule& rule, std::uint64_t unit_hash) noexcept {
+  return rule.open ? Reason::kSplit : closed_gate(rule, unit_hash);
+}
+
 // Whether the unit belongs to the baseline: control, outside the bandit.
-bool in_baseline(const Rule& rule, std::uint64_t unit_hash) noexcept;
+inline bool in_baseline(const Rule& rule, std::uint64_t unit_hash) noexcept {
+  return falls_into(rule.baseline, rule.baseline_seed, unit_hash);
+}
+
 // The unit's slot in the allocation table.
-int arm_slot(const Rule& rule, std::uint64_t unit_hash) noexcept;
+inline int arm_slot(const Rule& rule, std::uint64_t unit_hash) noexcept {
+  return slot(draw(rule.arm_seed, unit_hash));
+}
 
 }  // namespace experiment::bandit

@@ -11,10 +11,12 @@ enum class CohortScope {
 };
 
 // The canonical token of all that applied; "-" where that is nothing. Empty when the pool is out of memory.
-std::string_view cohort_token(ngx_http_request_t* r, const Pin* pin, CohortScope scope) noexcept;
+std::string_view cohort_token(ngx_http_request_t* r, Pin* pin, CohortScope scope) noexcept;
 // RFC 9651 dictionary of the same; "none" where empty.
 std::string_view assignments(ngx_http_request_t* r, const Pin* pin) noexcept;
 // Whether something applied: whether another visitor may see something else in this answer's place.
-bool anything_applied(const Pin* pin) noexcept;
+inline bool anything_applied(const Pin* pin) noexcept {
+  return pin != nullptr && pin->applied;
+}
 
 }  // namespace experiment::ngx

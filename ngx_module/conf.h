@@ -13,8 +13,8 @@
 
 namespace experiment::ngx {
 
-// One source of a unit id, or of the assignment cookie: an indexed variable. Cookies with the __Host- prefix have two
-// names, since plain http cannot carry the prefix.
+// One source of a unit id, or of the assignment cookie. Cookies are indexed variables; with the __Host- prefix they
+// have two names, since plain http cannot carry the prefix.
 struct CookieName {
   std::string https;  // as configured
   std::string http;   // without the __Host- or __Secure- prefix
@@ -23,7 +23,8 @@ struct CookieName {
 };
 struct UnitSource {
   std::optional<CookieName> cookie;  // cookie= source: a unit with memory
-  ngx_int_t index = NGX_ERROR;       // header= or variable source: without
+  std::string header;                // header= source, in lower case: without
+  ngx_int_t index = NGX_ERROR;       // $variable source: without
 };
 struct Unit {
   std::string name;
@@ -75,12 +76,6 @@ struct MainConf {
   std::vector<std::string> reward_goals;               // named by experiment_reward
   bool content_handlers = false;                       // experiment_beacon or experiment_metrics stands somewhere
   std::optional<shared::KeyRing> keys;
-  ngx_int_t accept_index = NGX_ERROR;
-  ngx_int_t sec_fetch_dest_index = NGX_ERROR;
-  ngx_int_t sec_fetch_mode_index = NGX_ERROR;
-  ngx_int_t sec_purpose_index = NGX_ERROR;
-  ngx_int_t purpose_index = NGX_ERROR;
-  ngx_int_t moz_index = NGX_ERROR;
 #if (NGX_THREADS)
   ngx_thread_pool_t* threads = nullptr;
 #endif

@@ -11,6 +11,7 @@ namespace experiment::ngx {
 namespace {
 
 using shared::CookieRecord;
+using shared::CookieRecords;
 
 bool disposable(const Pin& pin, const CookieRecord& record) noexcept {
   for (const auto& experiment : pin.plan->experiments) {
@@ -29,7 +30,7 @@ bool has_room(const shared::CookieRecords& records, const PlanExperiment& experi
 
 // Takes the oldest record out that no reward can reach any more. False: there is none.
 bool make_room(Pin& pin) noexcept {
-  auto& records = pin.records;
+  auto& records = *pin.records;
   CookieRecord* oldest = nullptr;
   for (int i = 0; i < records.count; ++i) {
     auto& record = records.items[static_cast<std::size_t>(i)];
@@ -64,10 +65,23 @@ bool push_cookie(ngx_http_request_t* r, Pin& pin, const CookieName& name, std::s
   return push_outbound(r, "Set-Cookie", {out, static_cast<std::size_t>(end - out)}) != nullptr;
 }
 
+bool push_units(ngx_http_request_t* r, Pin& pin) noexcept {
+  const MainConf& conf = main_conf(r);
+  bool any = false;
+  for (std::size_t u = 0; u < conf.units.size(); ++u) {
+    const UnitValue& unit = pin.units[u];
+    if (unit.state != UnitValue::kPresent || !unit.minted) continue;
+    any = push_cookie(r, pin, *conf.units[u]->minted(), unit.id) || any;
+    worker_counters().units_minted.fetch_add(1, std::memory_order_relaxed);
+  }
+  return any;
+}
+
 }  // namespace
 
-bool remember(Pin& pin, const PlanExperiment& experiment, const Decision& decision, const UnitValue& unit) noexcept {
-  auto& records = pin.records;
+bool remember(Pin& pin, const Decision& decision, const UnitValue& unit) noexcept {
+  const PlanExperiment& experiment = *decision.experiment;
+  auto& records = *pin.records;
   // Another unit's record of this experiment goes: a login on a shared browser inherits nothing.
   auto* end = records.items.data() + records.count;
   auto* place =
@@ -91,23 +105,16 @@ bool remember(Pin& pin, const PlanExperiment& experiment, const Decision& decisi
 CookieRecord* record_of(ngx_http_request_t* r, Pin& pin, const PlanExperiment& experiment) noexcept {
   const UnitValue& unit = unit_of(r, pin, experiment.unit);
   if (unit.state != UnitValue::kPresent || !unit.memory) return nullptr;
-  ensure_cookie(r, pin);
-  return pin.records.find(experiment.tag, shared::unit_tag(unit.hash));
+  CookieRecords* records = cookie_records(r, pin);
+  return records == nullptr ? nullptr : records->find(experiment.tag, shared::unit_tag(unit.hash));
 }
 
 bool set_cookies(ngx_http_request_t* r, Pin& pin) noexcept {
-  const MainConf& conf = main_conf(r);
-  bool any = false;
-  for (std::size_t u = 0; u < conf.units.size(); ++u) {
-    const UnitValue& unit = pin.units[u];
-    if (unit.state != UnitValue::kPresent || !unit.minted) continue;
-    any = push_cookie(r, pin, *conf.units[u]->minted(), unit.id) || any;
-    worker_counters().units_minted.fetch_add(1, std::memory_order_relaxed);
-  }
+  bool any = pin.minted && push_units(r, pin);
   if (!pin.cookie_changed) return any;
   pin.cookie_changed = false;
   char text[shared::kMaxCookieChars];
-  std::size_t length = shared::encode(pin.records, worker_keys(), text);
+  std::size_t length = shared::encode(*pin.records, worker_keys(), text);
   return (length != 0 && push_cookie(r, pin, loc_conf(r).cookie->name, {text, length})) || any;
 }
 

@@ -9,24 +9,13 @@
 namespace experiment::ngx {
 namespace {
 
-using bandit::Desired;
 using bandit::Reason;
 
-// States in which everyone sees the same page: nothing applies, nothing is isolated. kSplit: the experiment is on.
-Reason state_of(const Pin& pin, int index, const PlanExperiment& experiment) noexcept {
-  if (experiment.off != Reason::kSplit) return experiment.off;
-  if (pin.plan->capped[static_cast<std::size_t>(index)] != 0) return Reason::kCohortCap;
-  if (worker_zone().header().kill_all.load(std::memory_order_acquire) != 0) return Reason::kKilled;
-  if ((experiment.block->mask.load(std::memory_order_acquire) & shared::kMaskExperiment) != 0) return Reason::kKilled;
-  if (experiment.rule.desired == Desired::kDraft) return Reason::kDraft;
-  if (!experiment.active()) return Reason::kStopped;
-  return Reason::kSplit;
-}
-
-void enrol(Decision& decision, const PlanExperiment& experiment, Reason reason, int arm) noexcept {
+void enrol(Decision& decision, Reason reason, int arm) noexcept {
+  const PlanExperiment& experiment = *decision.experiment;
   decision.arm = static_cast<std::uint8_t>(arm);
   bool dropped =
-      arm >= static_cast<int>(experiment.variants.size()) || experiment.variants[static_cast<std::size_t>(arm)].empty();
+      arm >= static_cast<int>(experiment.arms.size()) || experiment.arms[static_cast<std::size_t>(arm)].variant.empty();
   bool killed = (experiment.block->mask.load(std::memory_order_relaxed) >> arm & 1) != 0;
   decision.reason = dropped ? Reason::kVariantGone : killed ? Reason::kKilled : reason;
 }
@@ -39,63 +28,63 @@ void count_in(Decision& decision, const shared::EpochBlock* epoch, std::uint64_t
 }
 
 // By the slot table, or in the baseline.
-void draw_arm(Decision& decision, const PlanExperiment& experiment, std::uint64_t hash) noexcept {
+void draw_arm(const shared::Zone& zone, Decision& decision, std::uint64_t hash) noexcept {
+  const PlanExperiment& experiment = *decision.experiment;
   shared::Zone::Pick pick{};
-  if (!worker_zone().pick(*experiment.block, bandit::arm_slot(experiment.rule, hash), pick)) {
+  if (!zone.pick(*experiment.block, bandit::arm_slot(experiment.rule, hash), pick)) {
     decision.reason = Reason::kZoneFull;
     return;
   }
   decision.baseline = bandit::in_baseline(experiment.rule, hash);
   if (decision.baseline) {
-    enrol(decision, experiment, Reason::kBaseline, experiment.rule.control_arm);
+    enrol(decision, Reason::kBaseline, experiment.rule.control_arm);
   } else {
-    enrol(decision, experiment, Reason::kSplit, pick.arm);
+    enrol(decision, Reason::kSplit, pick.arm);
   }
   count_in(decision, pick.epoch, pick.epoch->id);
 }
 
 // Units with a cookie: what it says, or a fresh enrolment that it will remember.
-void decide_with_memory(ngx_http_request_t* r, Pin& pin, Decision& decision, const PlanExperiment& experiment,
-                        const UnitValue& unit, Reason gate) noexcept {
-  ensure_cookie(r, pin);
-  if (const auto* record = pin.records.find(experiment.tag, shared::unit_tag(unit.hash))) {
+void decide_with_memory(ngx_http_request_t* r, Pin& pin, Decision& decision, const UnitValue& unit,
+                        Reason gate) noexcept {
+  const PlanExperiment& experiment = *decision.experiment;
+  const shared::CookieRecords* records = cookie_records(r, pin);
+  if (records == nullptr) {
+    decision.reason = Reason::kError;
+  } else if (const auto* record = records->find(experiment.tag, shared::unit_tag(unit.hash))) {
     decision.baseline = record->baseline;
-    enrol(decision, experiment, record->baseline ? Reason::kBaseline : Reason::kSticky, record->arm);
-    count_in(decision, worker_zone().find_epoch(*experiment.block, record->epoch), record->epoch);
+    enrol(decision, record->baseline ? Reason::kBaseline : Reason::kSticky, record->arm);
+    count_in(decision, pin.plan->zone.find_epoch(*experiment.block, record->epoch), record->epoch);
   } else if (gate == Reason::kFrozen) {
     decision.reason = Reason::kFrozen;
   } else if (pin.headers_out || !is_navigation(r, pin)) {
     decision.reason = Reason::kNoIdentity;
   } else {
-    draw_arm(decision, experiment, unit.hash);
-    if (!decision.enrolled() || remember(pin, experiment, decision, unit)) return;
-    decision.reason = Reason::kCookieFull;
-    decision.epoch = 0;
+    draw_arm(pin.plan->zone, decision, unit.hash);
+    if (decision.enrolled() && !remember(pin, decision, unit)) {
+      decision.reason = Reason::kCookieFull;
+      decision.epoch = 0;
+    }
   }
+  pin.remembers = pin.remembers || decision.epoch != 0;
 }
 
-void decide_without_memory(Decision& decision, const PlanExperiment& experiment, std::uint64_t hash,
-                           Reason gate) noexcept {
-  if (gate == Reason::kFrozen) {
-    decision.reason = Reason::kFrozen;
-  } else if (!experiment.adaptive) {
-    draw_arm(decision, experiment, hash);
-  } else {
-    int slot = bandit::arm_slot(experiment.rule, hash);
-    auto end = std::upper_bound(experiment.weight_ends.begin(), experiment.weight_ends.end(), slot);
-    enrol(decision, experiment, Reason::kNoMemory, static_cast<int>(end - experiment.weight_ends.begin()));
-  }
+// An adaptive experiment shows a unit that nothing remembers what the document's weights say, and does not count it.
+void decide_by_weights(Decision& decision, std::uint64_t hash) noexcept {
+  const PlanExperiment& experiment = *decision.experiment;
+  int slot = bandit::arm_slot(experiment.rule, hash);
+  auto end = std::upper_bound(experiment.weight_ends.begin(), experiment.weight_ends.end(), slot);
+  enrol(decision, Reason::kNoMemory, static_cast<int>(end - experiment.weight_ends.begin()));
 }
 
-void decide(ngx_http_request_t* r, Pin& pin, Decision& decision) noexcept {
-  const PlanExperiment& experiment = experiment_of(pin, decision);
-  decision.reason = state_of(pin, decision.experiment, experiment);
-  if (decision.reason != Reason::kSplit) return;
-  decision.applied = true;
-  if (is_bot(r, pin)) {
-    decision.reason = Reason::kBot;
-    return;
-  }
+void decide_without_memory(Pin& pin, Decision& decision, std::uint64_t hash) noexcept {
+  if (decision.experiment->adaptive) return decide_by_weights(decision, hash);
+  draw_arm(pin.plan->zone, decision, hash);
+  if (decision.epoch != 0) pin.will_expose(decision.experiment->identity ^ decision.epoch ^ hash);
+}
+
+void decide_unit(ngx_http_request_t* r, Pin& pin, Decision& decision) noexcept {
+  const PlanExperiment& experiment = *decision.experiment;
   const UnitValue& unit = unit_of(r, pin, experiment.unit);
   if (unit.state != UnitValue::kPresent) {
     // Where ids are minted, this request could not be given one that lasts.
@@ -104,63 +93,102 @@ void decide(ngx_http_request_t* r, Pin& pin, Decision& decision) noexcept {
     return;
   }
   Reason gate = bandit::gate(experiment.rule, unit.hash);
-  if (gate == Reason::kConcluded) {
-    enrol(decision, experiment, Reason::kConcluded, experiment.rule.winner_arm);
-  } else if (gate != Reason::kSplit && gate != Reason::kFrozen) {
-    decision.reason = gate;
-  } else if (unit.memory) {
-    decide_with_memory(r, pin, decision, experiment, unit, gate);
+  if (gate == Reason::kSplit && !unit.memory) {
+    decide_without_memory(pin, decision, unit.hash);
+  } else if (gate == Reason::kConcluded) {
+    enrol(decision, Reason::kConcluded, experiment.rule.winner_arm);
+  } else if (unit.memory && (gate == Reason::kSplit || gate == Reason::kFrozen)) {
+    decide_with_memory(r, pin, decision, unit, gate);
   } else {
-    decide_without_memory(decision, experiment, unit.hash, gate);
+    decision.reason = gate;
   }
 }
 
-Decision* add(ngx_http_request_t* main, Pin& pin, std::size_t at_least) noexcept {
-  if (pin.count == pin.capacity) {
-    auto capacity = static_cast<std::uint16_t>(std::max<std::size_t>(at_least, pin.capacity * 2U));
-    auto* grown = static_cast<Decision*>(ngx_palloc(main->pool, capacity * sizeof(Decision)));
-    if (grown == nullptr) return nullptr;
-    std::copy(pin.decisions, pin.decisions + pin.count, grown);
-    pin.decisions = grown;
-    pin.capacity = capacity;
+bool has_room(ngx_http_request_t* main, Pin& pin, std::size_t more) noexcept {
+  std::size_t needed = pin.count + more;
+  if (needed <= pin.capacity) return true;
+  auto* grown = static_cast<Decision*>(ngx_palloc(main->pool, needed * sizeof(Decision)));
+  if (grown == nullptr) return false;
+  std::copy(pin.decisions, pin.decisions + pin.count, grown);
+  pin.decisions = grown;
+  pin.capacity = static_cast<std::uint16_t>(needed);
+  return true;
+}
+
+void decide_one(ngx_http_request_t* r, Pin& pin, const Placed& placed, Decision& decision) noexcept {
+  decision = {placed.experiment, 0, placed.index, 0, Reason::kKilled, 0, false, false};
+  bool killed = (placed.block->mask.load(std::memory_order_acquire) & shared::kMaskExperiment) != 0;
+  if (killed || pin.plan->zone.is_killed()) return;
+  decision.applied = pin.applied = true;
+  if (is_bot(r, pin)) {
+    decision.reason = Reason::kBot;
+  } else {
+    decide_unit(r, pin, decision);
   }
-  return &(pin.decisions[pin.count++] = Decision{});
+}
+
+// What most decisions come to: decide_one() for a plain experiment of which nothing is killed and a unit without
+// memory. False: no epoch assigns yet.
+[[gnu::always_inline]] inline bool decide_plain(const shared::Zone& zone, const Placed& placed, std::uint64_t hash,
+                                                Decision& decision) noexcept {
+  shared::Zone::Pick pick{};
+  if (!zone.pick(*placed.block, bandit::slot(bandit::draw(placed.arm_seed, hash)), pick)) return false;
+  decision = {placed.experiment,
+              pick.epoch->id,
+              placed.index,
+              pick.epoch->quotas[static_cast<std::size_t>(pick.arm)],
+              Reason::kSplit,
+              static_cast<std::uint8_t>(pick.arm),
+              false,
+              true};
+  return true;
+}
+
+void decide_all(ngx_http_request_t* r, Pin& pin, const std::vector<Placed>& live) noexcept {
+  if (live.empty() || !has_room(r, pin, live.size())) return;
+  const shared::Zone zone = pin.plan->zone;
+  const bool usual = !zone.is_killed() && !is_bot(r, pin);
+  const bool again = pin.count != 0;
+  for (const Placed& placed : live) {
+    if (again && pin.find(placed.index) != nullptr) continue;
+    Decision& decision = pin.decisions[pin.count++];
+    if (usual && placed.plain && placed.block->mask.load(std::memory_order_acquire) == 0) {
+      const UnitValue& unit = unit_of(r, pin, placed.unit);
+      if (unit.state == UnitValue::kPresent && !unit.memory && decide_plain(zone, placed, unit.hash, decision)) {
+        pin.applied = true;
+        pin.will_expose(placed.identity ^ decision.epoch ^ unit.hash);
+        continue;
+      }
+    }
+    decide_one(r, pin, placed, decision);
+  }
 }
 
 }  // namespace
 
-Pin* ensure_decisions(ngx_http_request_t* r) noexcept {
-  Pin* pin = ensure_pin(r);
-  if (pin == nullptr || r != r->main) return pin;
-  const Placement* placement = loc_conf(r).placement;
-  if (placement == nullptr || placement == pin->decided) return pin;
-  pin->decided = placement;
-  const auto& placed = pin->plan->placements[placement->number];
-  for (std::uint16_t index : placed) {
-    if (pin->count != 0 && pin->find(index) != nullptr) continue;
-    Decision* decision = add(r, *pin, placed.size());
-    if (decision == nullptr) return pin;
-    decision->experiment = index;
-    decide(r, *pin, *decision);
+Pin* decide_here(ngx_http_request_t* r, Pin* pin) noexcept {
+  const Placement& placement = *loc_conf(r).placement;
+  if (pin == nullptr) {
+    Plan* plan = current_plan();
+    if (plan != nullptr) pin = make_pin(r, *plan, plan->placements[placement.number].live.size());
+    if (pin == nullptr) return nullptr;
   }
+  pin->decided = &placement;
+  decide_all(r, *pin, pin->plan->placements[placement.number].live);
   return pin;
 }
 
-const Decision* ensure_decision(ngx_http_request_t* r, int experiment) noexcept {
-  Pin* pin = ensure_decisions(r);
-  if (pin == nullptr) return nullptr;
-  Decision* decision = pin->find(experiment);
-  if (decision == nullptr && r != r->main && loc_conf(r).placement != nullptr && !pin->warned_subrequest) {
-    const auto& placed = pin->plan->placements[loc_conf(r).placement->number];
-    if (std::find(placed.begin(), placed.end(), experiment) != placed.end()) {
-      pin->warned_subrequest = true;
-      ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                    "experiment: \"%s\" is placed in a subrequest only, so nobody is enrolled there; "
-                    "place it where the main request is",
-                    pin->plan->experiments[static_cast<std::size_t>(experiment)]->key.c_str());
-    }
+void warn_subrequest(ngx_http_request_t* r, Pin& pin, int experiment) noexcept {
+  const Placement* placement = loc_conf(r).placement;
+  if (placement == nullptr || pin.warned_subrequest) return;
+  for (const Placed& placed : pin.plan->placements[placement->number].live) {
+    if (placed.index != experiment) continue;
+    pin.warned_subrequest = true;
+    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                  "experiment: \"%s\" is placed in a subrequest only, so nobody is enrolled there; "
+                  "place it where the main request is",
+                  placed.experiment->key.c_str());
   }
-  return decision;
 }
 
 }  // namespace experiment::ngx

@@ -8,14 +8,18 @@
 
 namespace experiment::ngx {
 
-// Decides what the current location places and was not decided before. Returns: the pin, or nullptr when there is none
-// to be had; then nobody is enrolled. Subrequests decide nothing: they see what applied in the main request.
-Pin* ensure_decisions(ngx_http_request_t* r) noexcept;
-// The same when only one experiment is asked for: nullptr when it is not placed here and was not decided before.
-const Decision* ensure_decision(ngx_http_request_t* r, int experiment) noexcept;
-
-inline const PlanExperiment& experiment_of(const Pin& pin, const Decision& decision) noexcept {
-  return *pin.plan->experiments[decision.experiment];
+// Decides what the location places. Requires: it places something, and r is a main request. `pin` may be nullptr.
+Pin* decide_here(ngx_http_request_t* r, Pin* pin) noexcept;
+// Decides what the current location places and was not decided before. Returns: the pin; nullptr where nothing was
+// placed yet, or when there is none to be had: then nobody is enrolled. Subrequests decide nothing: they see what
+// applied in the main request.
+inline Pin* ensure_decisions(ngx_http_request_t* r) noexcept {
+  Pin* pin = find_pin(r);
+  const Placement* placement = loc_conf(r).placement;
+  if (placement == nullptr || (pin != nullptr && pin->decided == placement) || r != r->main) return pin;
+  return decide_here(r, pin);
 }
+// Says once in a request that an experiment, by its index in the plan, is placed where nothing is decided.
+void warn_subrequest(ngx_http_request_t* r, Pin& pin, int experiment) noexcept;
 
 }  // namespace experiment::ngx

@@ -132,10 +132,7 @@ char* set_unit(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
         if (!register_cookie(cf, text, *source.cookie)) return conf_error();
       } else if (take_prefix(text, "header=") && !text.empty()) {
         if (!is_token(text)) return expected(cf, token, "a header name");
-        std::string name = "http_" + std::string(text);
-        for (char& c : name) c = c == '-' ? '_' : static_cast<char>(ngx_tolower(c));
-        source.index = variable_index(cf, name);
-        if (source.index == NGX_ERROR) return conf_error();
+        for (char c : text) source.header.push_back(static_cast<char>(ngx_tolower(c)));
       } else if (take_prefix(text, "$") && !text.empty()) {
         source.index = variable_index(cf, text);
         if (source.index == NGX_ERROR) return conf_error();

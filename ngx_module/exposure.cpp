@@ -27,17 +27,6 @@ bool is_page(ngx_http_request_t* r, Pin& pin, LocConf& conf) noexcept {
   return ngx_http_test_content_type(r, &conf.types) != nullptr;
 }
 
-// The value of Experiment-Served, taken out of the answer; data is nullptr where it is absent.
-std::string_view take_served(ngx_http_request_t* r) noexcept {
-  std::string_view served;
-  for (Headers h(r->headers_out.headers); h; h.next()) {
-    if (h->hash == 0 || !is_named(*h, "experiment-served")) continue;
-    served = view(h->value);
-    h->hash = 0;
-  }
-  return served;
-}
-
 // Whether the dictionary `served` names this variant for this experiment: "key=variant", parameters left aside.
 bool served_it(std::string_view served, std::string_view key, std::string_view variant) noexcept {
   while (!served.empty()) {
@@ -54,49 +43,70 @@ bool served_it(std::string_view served, std::string_view key, std::string_view v
   return false;
 }
 
-void count(ngx_http_request_t* r, Pin& pin, const Decision& decision) noexcept {
-  const PlanExperiment& experiment = experiment_of(pin, decision);
-  shared::EpochBlock* epoch = worker_zone().find_epoch(*experiment.block, decision.epoch);
-  if (epoch == nullptr || epoch->state.load(std::memory_order_acquire) != shared::EpochBlock::kOpen) return;
-  if (decision.arm >= epoch->arms) return;
-  const UnitValue& unit = unit_of(r, pin, experiment.unit);
-  shared::CookieRecord* record = record_of(r, pin, experiment);
+// nullptr: the epoch is over.
+shared::EpochBlock* open_epoch(const Pin& pin, const Decision& decision) noexcept {
+  shared::EpochBlock* epoch = pin.plan->zone.find_epoch(*decision.experiment->block, decision.epoch);
+  bool open = epoch != nullptr && epoch->state.load(std::memory_order_acquire) == shared::EpochBlock::kOpen;
+  return open && decision.arm < epoch->arms ? epoch : nullptr;
+}
+
+void count(const Decision& decision, shared::EpochBlock& epoch) noexcept {
+  if (auto* row = decision.experiment->requests[static_cast<std::size_t>(decision.row())]) {
+    row->exposures.fetch_add(1, std::memory_order_relaxed);
+  }
+  epoch.counters[decision.row() * epoch.columns].fetch_add(1, std::memory_order_relaxed);
+}
+
+bool is_marked(const Pin& pin, std::uint64_t identity, std::uint64_t unit_hash) noexcept {
+  return pin.plan->zone.filter().test_and_set(shared::unit_event_key(identity, unit_hash, -1));
+}
+
+// The cookie remembers.
+void count_with_memory(ngx_http_request_t* r, Pin& pin, const Decision& decision, const UnitValue& unit) noexcept {
+  shared::EpochBlock* epoch = open_epoch(pin, decision);
+  if (epoch == nullptr) return;
+  shared::CookieRecord* record = record_of(r, pin, *decision.experiment);
   if (record != nullptr && (record->marks & shared::kMarkExposed) != 0) return;
-  std::uint64_t identity = unit.memory ? experiment.identity : shared::epoch_identity(experiment.identity, epoch->id);
-  bool seen = worker_zone().filter().test_and_set(shared::unit_event_key(identity, unit.hash, -1));
+  bool seen = is_marked(pin, decision.experiment->identity, unit.hash);
   if (record != nullptr) {
     record->marks |= shared::kMarkExposed;
     pin.cookie_changed = true;
     // The windows of its goals run from here: a prefetch may have pinned it long ago.
     if (!seen) record->first_exposure_10min = shared::ten_minutes(ngx_time());
   }
-  if (seen) return;
-  if (auto* row = experiment.requests[static_cast<std::size_t>(decision.row())]) {
-    row->exposures.fetch_add(1, std::memory_order_relaxed);
-  }
-  epoch->counters[decision.row() * epoch->columns].fetch_add(1, std::memory_order_relaxed);
+  if (!seen) count(decision, *epoch);
+}
+
+// The filter remembers.
+void count_without_memory(const Pin& pin, const Decision& decision, const UnitValue& unit) noexcept {
+  shared::EpochBlock* epoch = open_epoch(pin, decision);
+  if (epoch == nullptr) return;
+  std::uint64_t identity = shared::epoch_identity(decision.experiment->identity, decision.epoch);
+  if (!is_marked(pin, identity, unit.hash)) count(decision, *epoch);
 }
 
 }  // namespace
 
-void count_exposures(ngx_http_request_t* r, Pin& pin) noexcept {
-  std::string_view served = take_served(r);
-  if (pin.count == 0 || (r->method != NGX_HTTP_GET && r->method != NGX_HTTP_POST)) return;
+void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
+  if (pin.exposures == 0 && !pin.remembers) return;
+  if (r->method != NGX_HTTP_GET && r->method != NGX_HTTP_POST) return;
   LocConf& conf = loc_conf(r);
-  bool page = false, asked = false;
+  if (!is_page(r, pin, conf) || is_prefetch(r, pin) || !switched_on(r, conf)) return;
+  bool everything = served.data() == nullptr;
+  bool recent = everything && recent_exposures().was_here(pin.exposures, pin.plan->zone.filter().rotations());
+  if (recent && !pin.remembers) return;
   for (const Decision& decision : pin.all()) {
     if (!decision.enrolled() || decision.epoch == 0) continue;
-    if (!asked) {
-      page = is_page(r, pin, conf) && !is_prefetch(r, pin) && switched_on(r, conf);
-      asked = true;
-    }
-    if (!page) return;
-    const PlanExperiment& experiment = experiment_of(pin, decision);
-    if (served.data() != nullptr && !experiment.edge &&
-        !served_it(served, experiment.key, experiment.variants[decision.arm])) {
+    const PlanExperiment& experiment = *decision.experiment;
+    if (!everything && !experiment.edge && !served_it(served, experiment.key, experiment.arms[decision.arm].variant)) {
       continue;
     }
-    count(r, pin, decision);
+    const UnitValue& unit = pin.units[experiment.unit];  // read, since the decision was made for it
+    if (unit.memory) {
+      count_with_memory(r, pin, decision, unit);
+    } else if (!recent) {
+      count_without_memory(pin, decision, unit);
+    }
   }
 }
 

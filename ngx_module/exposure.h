@@ -5,7 +5,8 @@
 
 namespace experiment::ngx {
 
-// Called by the header filter for the main request, before not_modified. Takes Experiment-Served out of the answer.
-void count_exposures(ngx_http_request_t* r, Pin& pin) noexcept;
+// Called by the header filter for the main request, before not_modified. `served` is what the backend said with
+// Experiment-Served; without data it said nothing, and everything that was decided counts.
+void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept;
 
 }  // namespace experiment::ngx

@@ -4,6 +4,7 @@
 #include "ngx_module/cookie_jar.h"
 #include "ngx_module/decide.h"
 #include "ngx_module/exposure.h"
+#include "ngx_module/header_list.h"
 #include "ngx_module/isolation.h"
 #include "ngx_module/reward.h"
 
@@ -13,28 +14,47 @@ namespace {
 ngx_http_output_header_filter_pt next_of_first = nullptr;
 ngx_http_output_header_filter_pt next_of_outward = nullptr;
 
+// What the backend says to us. Experiment-Served is taken out, and its value has no data where it is absent.
+struct Said {
+  std::string_view served;
+  bool reward = false;
+};
+Said take_said(ngx_http_request_t* r) noexcept {
+  Said said;
+  each_header(r->headers_out.headers, [&](ngx_table_elt_t& header) {
+    if (header.key.len != 17 || (header.key.data[0] | 0x20) != 'e' || header.hash == 0) return;
+    if (is_named(header, "experiment-served")) {
+      said.served = view(header.value);
+      header.hash = 0;
+    } else if (is_named(header, "experiment-reward")) {
+      said.reward = true;
+    }
+  });
+  return said;
+}
+
 // Before not_modified.
 ngx_int_t first_filter(ngx_http_request_t* r) noexcept {
   // A reload that failed may have left us in the chain of workers whose configuration has no zone.
   if (main_conf(r).shm == nullptr) return next_of_first(r);
+  Said said = take_said(r);
   if (r != r->main) {
     Pin* pin = find_pin(r);
     isolate_inward(r, pin);
-    harvest(r, nullptr);
+    if (said.reward) harvest(r, nullptr);
     // If-Range is compared with each slice of the answer.
     if (pin != nullptr && r->subrequest_ranges) isolate_validators(r, *pin);
     return next_of_first(r);
   }
   Pin* pin = ensure_decisions(r);
   isolate_inward(r, pin);
-  if (pin == nullptr) {
-    harvest(r, nullptr);
-    return next_of_first(r);
+  if (pin != nullptr) count_exposures(r, *pin, said.served);
+  if (said.reward || loc_conf(r).rewards != nullptr) {
+    pin = ensure_pin(r);
+    if (said.reward) harvest(r, pin);
+    if (pin != nullptr) count_location_rewards(r, *pin);
   }
-  count_exposures(r, *pin);
-  harvest(r, pin);
-  count_location_rewards(r, *pin);
-  isolate_validators(r, *pin);
+  if (pin != nullptr) isolate_validators(r, *pin);
   return next_of_first(r);
 }
 

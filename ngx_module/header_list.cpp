@@ -54,15 +54,14 @@ bool Headers::unlink(ngx_pool_t* pool) noexcept {
   return true;
 }
 
-ngx_table_elt_t* push_inbound(ngx_http_request_t* r, std::string_view name, std::string_view lowcase,
-                              std::string_view value) noexcept {
+ngx_table_elt_t* push_inbound(ngx_http_request_t* r, const HeaderName& name, std::string_view value) noexcept {
   auto* header = static_cast<ngx_table_elt_t*>(ngx_list_push(&r->headers_in.headers));
   if (header == nullptr) return nullptr;
   *header = {};
-  header->key = borrow(name);
+  header->key = borrow(name.name);
   header->value = borrow(value);
-  header->lowcase_key = borrow(lowcase).data;
-  header->hash = ngx_hash_key(header->lowcase_key, lowcase.size());
+  header->lowcase_key = borrow(name.lowcase).data;
+  header->hash = name.hash;
   return header;
 }
 

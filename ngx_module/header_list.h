@@ -33,12 +33,34 @@ class Headers {
   ngx_uint_t index_ = 0;
 };
 
-// A new inbound header. Requires: `lowcase` is the name in lower case, both outlive the request. nullptr: out of
-// memory.
-ngx_table_elt_t* push_inbound(ngx_http_request_t* r, std::string_view name, std::string_view lowcase,
-                              std::string_view value) noexcept;
+// Looks at each header, without taking any out.
+template <typename Look>
+void each_header(const ngx_list_t& list, Look look) noexcept {
+  for (const ngx_list_part_t* part = &list.part; part != nullptr; part = part->next) {
+    auto* header = static_cast<ngx_table_elt_t*>(part->elts);
+    for (ngx_table_elt_t* end = header + part->nelts; header != end; ++header) look(*header);
+  }
+}
+
+// A header that we set: its name as sent, in lower case, and nginx's hash of that.
+struct HeaderName {
+  std::string_view name, lowcase;
+  ngx_uint_t hash;
+  constexpr HeaderName(std::string_view as_sent, std::string_view in_lower_case) noexcept
+      : name(as_sent), lowcase(in_lower_case), hash(0) {
+    for (char c : lowcase) hash = ngx_hash(hash, static_cast<u_char>(c));
+  }
+};
+// A new inbound header. Requires: `value` outlives the request. nullptr: out of memory.
+ngx_table_elt_t* push_inbound(ngx_http_request_t* r, const HeaderName& name, std::string_view value) noexcept;
 // A new outbound header.
 ngx_table_elt_t* push_outbound(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept;
+// Whether the header has this name in any case. Requires: `lowcase` is in lower case.
+inline bool is_exactly(const ngx_table_elt_t& header, std::string_view lowcase) noexcept {
+  if (header.key.len != lowcase.size()) return false;
+  if (header.lowcase_key != nullptr) return std::memcmp(header.lowcase_key, lowcase.data(), lowcase.size()) == 0;
+  return ngx_strncasecmp(header.key.data, borrow(lowcase).data, lowcase.size()) == 0;
+}
 // Whether the header has this name in any spelling that a CGI-like backend could take for it: any case, with dashes,
 // underscores, dots or other marks. Requires: `lowcase` has lower case and dashes.
 bool is_named(const ngx_table_elt_t& header, std::string_view lowcase) noexcept;

@@ -1,6 +1,7 @@
 #include "ngx_module/inbound.h"
 
 #include <array>
+#include <new>
 
 #include "ngx_module/cohort.h"
 #include "ngx_module/decide.h"
@@ -15,20 +16,34 @@ constexpr std::array<std::string_view, 6> kOurs = {"experiment-assignments", "ex
                                                    "experiment-signature",   "experiment-unit",
                                                    "experiment-reward",      "experiment-served"};
 
-bool is_ours(const ngx_table_elt_t& header) noexcept {
-  if (header.key.len < 15 || (header.key.data[0] | 0x20) != 'e' || (header.key.data[1] | 0x20) != 'x') return false;
+bool is_any_of_ours(const ngx_table_elt_t& header) noexcept {
   for (std::string_view name : kOurs) {
     if (is_named(header, name)) return true;
   }
   return false;
 }
 
-void put(ngx_http_request_t* r, ngx_table_elt_t*& place, std::string_view name, std::string_view lowcase,
-         std::string_view value) noexcept {
-  if (place != nullptr) {
-    place->value = borrow(value);
+inline bool is_ours(const ngx_table_elt_t& header) noexcept {
+  return header.key.len >= 15 && (header.key.data[0] | 0x20) == 'e' && is_any_of_ours(header);
+}
+
+constexpr HeaderName kAssignments("Experiment-Assignments", "experiment-assignments");
+constexpr HeaderName kCohort("Experiment-Cohort", "experiment-cohort");
+
+// Our header of an earlier pass. Clients' were taken out, so that whatever has the name is ours.
+ngx_table_elt_t* find_ours(ngx_http_request_t* r, const HeaderName& name) noexcept {
+  for (Headers h(r->headers_in.headers); h; h.next()) {
+    if (is_exactly(*h, name.lowcase)) return &*h;
+  }
+  return nullptr;
+}
+
+void put(ngx_http_request_t* r, const HeaderName& name, std::string_view value) noexcept {
+  ngx_table_elt_t* known = r->internal ? find_ours(r, name) : nullptr;
+  if (known != nullptr) {
+    known->value = borrow(value);
   } else {
-    place = push_inbound(r, name, lowcase, value);
+    push_inbound(r, name, value);
   }
 }
 
@@ -57,30 +72,33 @@ bool is_tag(std::string_view condition) noexcept {
   return condition.size() > 1 && condition.back() == '"';
 }
 
+constexpr HeaderName kIfNoneMatch("If-None-Match", "if-none-match");
+
+bool is_conditional(const ngx_http_headers_in_t& in) noexcept {
+  return in.if_none_match != nullptr || in.if_range != nullptr || in.if_match != nullptr ||
+         in.if_modified_since != nullptr || in.if_unmodified_since != nullptr;
+}
+
 // Conditional headers that were made for another cohort must not be answered for this one. Runs again behind an
 // internal redirect, where more may apply.
-void translate_conditions(ngx_http_request_t* r, Pin& pin) noexcept {
+void translate_conditions(ngx_http_request_t* r, Pin& pin, Conditions& sent) noexcept {
   auto& in = r->headers_in;
-  if (in.if_none_match == nullptr && pin.if_none_match.asked.data != nullptr) {
-    in.if_none_match = push_inbound(r, "If-None-Match", "if-none-match", view(pin.if_none_match.asked));
-  }
-  if (in.if_none_match == nullptr && in.if_range == nullptr && in.if_match == nullptr &&
-      in.if_modified_since == nullptr && in.if_unmodified_since == nullptr) {
-    return;
+  if (in.if_none_match == nullptr && sent.if_none_match.asked.data != nullptr) {
+    in.if_none_match = push_inbound(r, kIfNoneMatch, view(sent.if_none_match.asked));
   }
   if (loc_conf(r).isolation == static_cast<ngx_uint_t>(Isolation::kOff)) return;
   // Whoever writes means the origin's version of it, whichever variant was shown.
-  if (in.if_match != nullptr) translate(r, in.if_match, kAnyToken, pin.if_match);
+  if (in.if_match != nullptr) translate(r, in.if_match, kAnyToken, sent.if_match);
   std::string_view token = cohort_token(r, &pin, CohortScope::kOutward);
   // A date says nothing about the cohort: outward answers of an experiment carry none, so it is from before.
   bool dates = !anything_applied(&pin);
-  if (in.if_none_match != nullptr && !translate(r, in.if_none_match, token, pin.if_none_match)) {
+  if (in.if_none_match != nullptr && !translate(r, in.if_none_match, token, sent.if_none_match)) {
     dates = false;
     drop(r, in.if_none_match);
   }
   if (in.if_range != nullptr) {
     bool tag = is_tag(view(in.if_range->value));
-    if (tag ? !translate(r, in.if_range, token, pin.if_range) : !dates) {
+    if (tag ? !translate(r, in.if_range, token, sent.if_range) : !dates) {
       dates = false;
       drop(r, in.if_range);
       drop(r, in.range);  // without its condition it would complete what was made for another cohort
@@ -92,10 +110,20 @@ void translate_conditions(ngx_http_request_t* r, Pin& pin) noexcept {
   }
 }
 
-}  // namespace
+// False: out of memory.
+bool translate_conditions(ngx_http_request_t* r) noexcept {
+  Pin* pin = ensure_pin(r);
+  if (pin == nullptr) return current_plan() == nullptr;
+  if (pin->conditions == nullptr) {
+    auto* memory = ngx_palloc(r->pool, sizeof(Conditions));
+    if (memory == nullptr) return false;
+    pin->conditions = new (memory) Conditions();
+  }
+  translate_conditions(r, *pin, *pin->conditions);
+  return true;
+}
 
-ngx_int_t strip_inbound(ngx_http_request_t* r) noexcept {
-  if (r != r->main || r->headers_in.headers.part.nelts == 0) return NGX_DECLINED;
+ngx_int_t strip(ngx_http_request_t* r) noexcept {
   for (Headers h(r->headers_in.headers); h;) {
     if (!is_ours(*h)) {
       h.next();
@@ -108,17 +136,23 @@ ngx_int_t strip_inbound(ngx_http_request_t* r) noexcept {
   return NGX_DECLINED;
 }
 
+}  // namespace
+
+ngx_int_t strip_inbound(ngx_http_request_t* r) noexcept {
+  if (r != r->main || r->headers_in.headers.part.nelts == 0) return NGX_DECLINED;
+  bool forged = false;
+  each_header(r->headers_in.headers, [&](const ngx_table_elt_t& header) { forged = forged || is_ours(header); });
+  return forged ? strip(r) : NGX_DECLINED;
+}
+
 ngx_int_t forward_assignments(ngx_http_request_t* r) noexcept {
   if (r != r->main || r->http_version < NGX_HTTP_VERSION_10) return NGX_DECLINED;
   Pin* pin = ensure_decisions(r);
-  if (pin == nullptr && r->internal) return NGX_DECLINED;  // already said
-  ngx_table_elt_t* none_assignments = nullptr;
-  ngx_table_elt_t* none_cohort = nullptr;
-  put(r, pin == nullptr ? none_assignments : pin->assignments, "Experiment-Assignments", "experiment-assignments",
-      assignments(r, pin));
-  put(r, pin == nullptr ? none_cohort : pin->cohort, "Experiment-Cohort", "experiment-cohort",
-      cohort_token(r, pin, CohortScope::kInward));
-  if (pin != nullptr) translate_conditions(r, *pin);
+  put(r, kAssignments, assignments(r, pin));
+  put(r, kCohort, cohort_token(r, pin, CohortScope::kInward));
+  if (is_conditional(r->headers_in) || (pin != nullptr && pin->conditions != nullptr)) {
+    if (!translate_conditions(r)) return NGX_HTTP_INTERNAL_SERVER_ERROR;
+  }
   return NGX_DECLINED;
 }
 

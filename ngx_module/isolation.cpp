@@ -54,17 +54,20 @@ void hide(ngx_table_elt_t* header) noexcept {
   if (header != nullptr) header->hash = 0;
 }
 
+bool ends_as_cdn_cache_control(std::string_view name) noexcept {
+  return name.size() >= 17 && contains(name.substr(name.size() - 17), "cdn-cache-control");
+}
+
 // Cache-Control of the origin forbids storing at all: stricter than ours, so it stays.
 bool take_cache_headers(ngx_http_request_t* r) noexcept {
   bool no_store = false;
   for (Headers h(r->headers_out.headers); h; h.next()) {
     if (h->hash == 0) continue;
-    bool cache_control = is_named(*h, "cache-control");
-    if (cache_control) no_store = no_store || contains(view(h->value), "no-store");
-    std::string_view name = view(h->key);
-    bool cdn = name.size() >= 17 && contains(name.substr(name.size() - 17), "cdn-cache-control");
-    if (cache_control || cdn || is_named(*h, "expires") || is_named(*h, "pragma") ||
-        is_named(*h, "surrogate-control")) {
+    if (is_named(*h, "cache-control")) {
+      no_store = no_store || contains(view(h->value), "no-store");
+      h->hash = 0;
+    } else if (is_named(*h, "expires") || is_named(*h, "pragma") || is_named(*h, "surrogate-control") ||
+               ends_as_cdn_cache_control(view(h->key))) {
       h->hash = 0;
     }
   }
@@ -75,8 +78,7 @@ bool take_cache_headers(ngx_http_request_t* r) noexcept {
 // applied.
 void push_tags(ngx_http_request_t* r, const Pin& pin) noexcept {
   std::size_t room = 0;
-  for (const Decision& decision : pin.all())
-    room += 2 * experiment_of(pin, decision).key.size() + bandit::kMaxKeyBytes + 24;
+  for (const Decision& decision : pin.all()) room += 2 * decision.experiment->key.size() + bandit::kMaxKeyBytes + 24;
   auto* memory = static_cast<u_char*>(ngx_pnalloc(r->pool, 3 * room + 1));
   if (memory == nullptr) return;
   struct Form {
@@ -89,7 +91,7 @@ void push_tags(ngx_http_request_t* r, const Pin& pin) noexcept {
     auto put = [&](std::string_view text) { end = ngx_cpymem(end, text.data(), text.size()); };
     for (const Decision& decision : pin.all()) {
       if (!decision.applied) continue;
-      const PlanExperiment& experiment = experiment_of(pin, decision);
+      const PlanExperiment& experiment = *decision.experiment;
       for (bool with_variant : {false, true}) {
         if (with_variant && !decision.enrolled()) continue;
         if (end != begin) put(form.separator);
@@ -98,7 +100,7 @@ void push_tags(ngx_http_request_t* r, const Pin& pin) noexcept {
         put(experiment.key);
         if (with_variant) {
           put(":");
-          put(experiment.variants[decision.arm]);
+          put(experiment.arms[decision.arm].variant);
         }
         put(form.quote);
       }
@@ -114,8 +116,8 @@ void isolate_inward(ngx_http_request_t* r, Pin* pin) noexcept {
 #if (NGX_HTTP_CACHE)
   if (r->cache == nullptr || loc_conf(r).cache == 0) return;
   ngx_http_cache_t& cache = *r->cache;
-  bool enrolled = pin != nullptr && pin->cohort != nullptr && view(pin->cohort->value) != "-";
-  if (r->cached && enrolled && !was_isolated(cache)) {
+  bool mixed = r->cached && !was_isolated(cache) && cohort_token(r, pin, CohortScope::kInward) != "-";
+  if (mixed) {
     worker_counters().not_isolated.fetch_add(1, std::memory_order_relaxed);
   }
   std::string_view vary = view(cache.vary);
@@ -155,10 +157,12 @@ void isolate_validators(ngx_http_request_t* r, Pin& pin) noexcept {
   r->headers_out.last_modified = nullptr;
   // What the client sent is compared with what it is sent, tokens and all.
   auto& in = r->headers_in;
-  if (in.if_none_match != nullptr && pin.if_none_match.kept.data != nullptr)
-    in.if_none_match->value = pin.if_none_match.kept;
-  if (in.if_match != nullptr && pin.if_match.kept.data != nullptr) in.if_match->value = pin.if_match.kept;
-  if (in.if_range != nullptr && pin.if_range.kept.data != nullptr) in.if_range->value = pin.if_range.kept;
+  if (pin.conditions == nullptr) return;
+  const Conditions& sent = *pin.conditions;
+  if (in.if_none_match != nullptr && sent.if_none_match.kept.data != nullptr)
+    in.if_none_match->value = sent.if_none_match.kept;
+  if (in.if_match != nullptr && sent.if_match.kept.data != nullptr) in.if_match->value = sent.if_match.kept;
+  if (in.if_range != nullptr && sent.if_range.kept.data != nullptr) in.if_range->value = sent.if_range.kept;
 }
 
 void isolate_outward(ngx_http_request_t* r, Pin& pin) noexcept {
@@ -171,7 +175,8 @@ void isolate_outward(ngx_http_request_t* r, Pin& pin) noexcept {
   bool no_store = take_cache_headers(r);
   r->headers_out.expires = nullptr;
   clear_cache_control(r);
-  push_outbound(r, "Cache-Control", no_store ? "private, no-cache, no-store" : "private, no-cache");
+  constexpr std::string_view kPrivate = "private, no-cache", kNoStore = "private, no-cache, no-store";
+  push_outbound(r, "Cache-Control", no_store ? kNoStore : kPrivate);
 }
 
 }  // namespace experiment::ngx

@@ -11,11 +11,20 @@ void bump(Counter& counter, std::uint64_t by = 1) noexcept {
   counter.fetch_add(by, std::memory_order_relaxed);
 }
 
-void observe(shared::Latency& latency, std::uint64_t ms) noexcept {
+struct Duration {
+  std::size_t bucket = 0;
+  std::uint64_t ms = 0;
+};
+
+Duration duration_of(std::uint64_t ms) noexcept {
   std::size_t bucket = 0;
   while (bucket < shared::kLatencyBoundsMs.size() && ms > shared::kLatencyBoundsMs[bucket]) ++bucket;
-  bump(latency.buckets[bucket]);
-  if (ms != 0) bump(latency.sum_ms, ms);
+  return {bucket, ms};
+}
+
+void observe(shared::Latency& latency, const Duration& duration) noexcept {
+  bump(latency.buckets[duration.bucket]);
+  if (duration.ms != 0) bump(latency.sum_ms, duration.ms);
 }
 
 // What all rows of a request get.
@@ -23,8 +32,8 @@ struct Observation {
   std::size_t status_class = 0;
   std::size_t cache = 0;  // cache status, 0: none
   std::uint64_t bytes = 0;
-  std::uint64_t request_ms = 0;
-  std::uint64_t upstream_ms = 0;
+  Duration request;
+  Duration upstream_time;
   bool upstream = false;
   bool upstream_failed = false;  // seen behind error_page and retries as well
 };
@@ -37,28 +46,30 @@ Observation observation_of(ngx_http_request_t* r) noexcept {
   ngx_time_t* now = ngx_timeofday();
   auto ms = static_cast<ngx_msec_int_t>((now->sec - r->start_sec) * 1000 +
                                         static_cast<ngx_msec_int_t>(now->msec - r->start_msec));
-  seen.request_ms = static_cast<std::uint64_t>(ms < 0 ? 0 : ms);
+  seen.request = duration_of(static_cast<std::uint64_t>(ms < 0 ? 0 : ms));
 #if (NGX_HTTP_CACHE)
   if (r->upstream != nullptr) seen.cache = r->upstream->cache_status;
 #endif
+  std::uint64_t upstream_ms = 0;
   for (const auto& state : elements<ngx_http_upstream_state_t>(r->upstream_states)) {
     if (state.peer == nullptr) continue;
     seen.upstream = true;
-    if (state.response_time != static_cast<ngx_msec_t>(-1)) seen.upstream_ms += state.response_time;
+    if (state.response_time != static_cast<ngx_msec_t>(-1)) upstream_ms += state.response_time;
     // No status: the peer said nothing, which is its fault unless the client left before.
     bool silent = state.status == 0 && status != NGX_HTTP_CLIENT_CLOSED_REQUEST;
     seen.upstream_failed = seen.upstream_failed || state.status >= 500 || silent;
   }
+  seen.upstream_time = duration_of(upstream_ms);
   return seen;
 }
 
 void count(shared::RequestCounters& row, const Observation& seen) noexcept {
   bump(row.status[seen.status_class]);
   bump(row.bytes_sent, seen.bytes);
-  observe(row.request, seen.request_ms);
+  observe(row.request, seen.request);
   if (seen.cache != 0 && seen.cache <= shared::kCacheStatuses) bump(row.cache[seen.cache - 1]);
   if (!seen.upstream) return;
-  observe(row.upstream, seen.upstream_ms);
+  observe(row.upstream, seen.upstream_time);
   if (seen.upstream_failed) bump(row.upstream_failures);
 }
 
@@ -69,8 +80,7 @@ ngx_int_t log_request(ngx_http_request_t* r) noexcept {
   if (pin == nullptr || pin->count == 0) return NGX_OK;
   Observation seen = observation_of(r);
   for (const Decision& decision : pin->all()) {
-    const PlanExperiment& experiment = experiment_of(*pin, decision);
-    if (experiment.counters == nullptr) continue;
+    const PlanExperiment& experiment = *decision.experiment;
     bump(experiment.counters->decisions[static_cast<std::size_t>(decision.reason)]);
     if (!decision.enrolled()) continue;
     shared::RequestCounters* row = experiment.requests[static_cast<std::size_t>(decision.row())];

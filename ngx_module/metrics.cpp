@@ -195,10 +195,10 @@ class Metrics {
   template <typename F>
   void for_rows(std::string_view name, std::string_view type, std::string_view help, F&& write) noexcept {
     for_experiments(name, type, help, [&](const PlanExperiment& experiment, Labels& labels) {
-      for (std::size_t row = 0; row <= experiment.variants.size(); ++row) {
+      for (std::size_t row = 0; row <= experiment.arms.size(); ++row) {
         auto* counters = zone_.requests(*experiment.block, static_cast<int>(row), 0);
-        if (counters == nullptr || (row > 0 && experiment.variants[row - 1].empty())) continue;
-        labels.variant = row == 0 ? std::string_view("@baseline") : std::string_view(experiment.variants[row - 1]);
+        if (counters == nullptr || (row > 0 && experiment.arms[row - 1].variant.empty())) continue;
+        labels.variant = row == 0 ? std::string_view("@baseline") : std::string_view(experiment.arms[row - 1].variant);
         auto sum = [&](auto&& field) {
           std::uint64_t value = 0;
           for (std::uint32_t s = 0; s < zone_.header().stripes; ++s)
@@ -347,8 +347,8 @@ class Metrics {
   }
 
   static int arm_of(const PlanExperiment& experiment, std::string_view variant) noexcept {
-    for (std::size_t arm = 0; arm < experiment.variants.size(); ++arm) {
-      if (experiment.variants[arm] == variant) return static_cast<int>(arm);
+    for (std::size_t arm = 0; arm < experiment.arms.size(); ++arm) {
+      if (experiment.arms[arm].variant == variant) return static_cast<int>(arm);
     }
     return -1;
   }

@@ -27,25 +27,10 @@ bool add_phase(ngx_conf_t* cf, ngx_http_phases phase, ngx_http_handler_pt handle
   return place != nullptr;
 }
 
-bool add_reading_variables(ngx_conf_t* cf) noexcept {
-  auto& conf = *static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_experiment_module));
-  conf.accept_index = variable_index(cf, "http_accept");
-  conf.sec_fetch_dest_index = variable_index(cf, "http_sec_fetch_dest");
-  conf.sec_fetch_mode_index = variable_index(cf, "http_sec_fetch_mode");
-  conf.sec_purpose_index = variable_index(cf, "http_sec_purpose");
-  conf.purpose_index = variable_index(cf, "http_purpose");
-  conf.moz_index = variable_index(cf, "http_x_moz");
-  for (ngx_int_t index : {conf.accept_index, conf.sec_fetch_dest_index, conf.sec_fetch_mode_index,
-                          conf.sec_purpose_index, conf.purpose_index, conf.moz_index}) {
-    if (index == NGX_ERROR) return false;
-  }
-  return true;
-}
-
 // A configuration without experiment_zone gets no handler, no filter, no variable.
 ngx_int_t install(ngx_conf_t* cf) noexcept {
   if (!is_on(cf)) return NGX_OK;
-  if (!add_reading_variables(cf) || !add_phase(cf, NGX_HTTP_POST_READ_PHASE, strip_inbound) ||
+  if (!add_phase(cf, NGX_HTTP_POST_READ_PHASE, strip_inbound) ||
       !add_phase(cf, NGX_HTTP_PREACCESS_PHASE, forward_assignments) ||
       !add_phase(cf, NGX_HTTP_LOG_PHASE, log_request)) {
     return NGX_ERROR;

@@ -25,23 +25,13 @@ std::string_view mint(ngx_http_request_t* r) noexcept {
   return {id, 22};
 }
 
-void read_unit(ngx_http_request_t* r, Pin& pin, const Unit& unit, UnitValue& value) noexcept {
-  value.state = UnitValue::kNone;
-  for (const auto& source : unit.sources) {
-    std::string_view id = source.cookie ? cookie_value(r, pin, *source.cookie) : indexed(r, source.index);
-    if (id.empty() || id.size() > 256) continue;
-    value.id = id;
-    value.memory = source.cookie.has_value();
-    break;
-  }
-  // Only a page that a person opens gets an id: of several scripts at once each would set another.
-  if (value.id.empty() && unit.mint && !pin.headers_out && is_navigation(r, pin)) {
-    value.id = mint(r);
-    value.memory = value.minted = true;
-  }
-  if (value.id.empty()) return;
-  value.state = UnitValue::kPresent;
-  value.hash = bandit::unit_hash(value.id);
+// The first header of this name; empty where there is none.
+std::string_view header_value(ngx_http_request_t* r, std::string_view lowcase) noexcept {
+  std::string_view value;
+  each_header(r->headers_in.headers, [&](const ngx_table_elt_t& header) {
+    if (is_exactly(header, lowcase) && value.data() == nullptr) value = view(header.value);
+  });
+  return value;
 }
 
 // Behind cookies of a name that differs in case only.
@@ -64,56 +54,75 @@ std::string_view exact_cookie(ngx_http_request_t* r, std::string_view name) noex
 
 }  // namespace
 
-Pin* find_pin(ngx_http_request_t* r) noexcept {
-  ngx_http_request_t* main = r->main;
-  auto* pin = static_cast<Pin*>(ngx_http_get_module_ctx(main, ngx_http_experiment_module));
-  if (pin != nullptr) return pin;
-  if (!main->internal && !main->filter_finalize) return nullptr;
+Pin* find_lost_pin(ngx_http_request_t* main) noexcept {
   for (ngx_pool_cleanup_t* c = main->pool->cleanup; c != nullptr; c = c->next) {
     if (c->handler != release) continue;
-    pin = static_cast<Pin*>(c->data);
-    ngx_http_set_ctx(main, pin, ngx_http_experiment_module);
-    return pin;
+    ngx_http_set_ctx(main, c->data, ngx_http_experiment_module);
+    return static_cast<Pin*>(c->data);
   }
   return nullptr;
 }
 
-Pin* ensure_pin(ngx_http_request_t* r) noexcept {
-  if (Pin* pin = find_pin(r)) return pin;
-  ngx_http_request_t* main = r->main;
+Pin* make_pin(ngx_http_request_t* r) noexcept {
   Plan* plan = current_plan();
-  if (plan == nullptr) return nullptr;
+  return plan == nullptr ? nullptr : make_pin(r, *plan, 0);
+}
+
+Pin* make_pin(ngx_http_request_t* r, Plan& plan, std::size_t decisions) noexcept {
+  ngx_http_request_t* main = r->main;
   std::size_t units = main_conf(main).units.size();
-  ngx_pool_cleanup_t* cleanup = ngx_pool_cleanup_add(main->pool, sizeof(Pin));
+  static_assert(alignof(Pin) <= NGX_ALIGNMENT && sizeof(Pin) % alignof(UnitValue) == 0 &&
+                sizeof(UnitValue) % alignof(Decision) == 0);
+  ngx_pool_cleanup_t* cleanup =
+      ngx_pool_cleanup_add(main->pool, sizeof(Pin) + units * sizeof(UnitValue) + decisions * sizeof(Decision));
   if (cleanup == nullptr) return nullptr;
   auto* pin = new (cleanup->data) Pin();
-  auto* values = static_cast<UnitValue*>(ngx_palloc(main->pool, units * sizeof(UnitValue)));
-  if (values == nullptr) return nullptr;
-  for (std::size_t u = 0; u < units; ++u) new (&values[u]) UnitValue();
-  pin->units = values;
-  pin->plan = plan;
-  ++plan->references;
+  pin->units = reinterpret_cast<UnitValue*>(pin + 1);
+  for (std::size_t u = 0; u < units; ++u) new (&pin->units[u]) UnitValue();
+  pin->decisions = reinterpret_cast<Decision*>(pin->units + units);
+  pin->capacity = static_cast<std::uint16_t>(decisions);
+  pin->plan = &plan;
+  ++plan.references;
   cleanup->handler = release;
   ngx_http_set_ctx(main, pin, ngx_http_experiment_module);
   return pin;
 }
 
-UnitValue& unit_of(ngx_http_request_t* r, Pin& pin, int unit) noexcept {
-  UnitValue& value = pin.units[unit];
-  if (value.state == UnitValue::kUnread) {
-    read_unit(r->main, pin, *main_conf(r).units[static_cast<std::size_t>(unit)], value);
+void read_unit(ngx_http_request_t* r, Pin& pin, int number) noexcept {
+  r = r->main;
+  const Unit& unit = *main_conf(r).units[static_cast<std::size_t>(number)];
+  UnitValue& value = pin.units[number];
+  value.state = UnitValue::kNone;
+  for (const auto& source : unit.sources) {
+    std::string_view id = source.cookie            ? cookie_value(r, pin, *source.cookie)
+                          : !source.header.empty() ? header_value(r, source.header)
+                                                   : indexed(r, source.index);
+    if (id.empty() || id.size() > 256) continue;
+    value.id = id;
+    value.memory = source.cookie.has_value();
+    break;
   }
-  return value;
+  // Only a page that a person opens gets an id: of several scripts at once each would set another.
+  if (value.id.empty() && unit.mint && !pin.headers_out && is_navigation(r, pin)) {
+    value.id = mint(r);
+    value.memory = value.minted = pin.minted = true;
+  }
+  if (value.id.empty()) return;
+  value.state = UnitValue::kPresent;
+  value.hash = bandit::unit_hash(value.id);
 }
 
-void ensure_cookie(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (pin.cookie_read) return;
+shared::CookieRecords* cookie_records(ngx_http_request_t* r, Pin& pin) noexcept {
+  if (pin.cookie_read) return pin.records;
   pin.cookie_read = true;
+  auto* memory = ngx_palloc(r->main->pool, sizeof(shared::CookieRecords));
+  if (memory == nullptr) return nullptr;
+  pin.records = new (memory) shared::CookieRecords();
   std::string_view text = cookie_value(r->main, pin, loc_conf(r->main).cookie->name);
-  if (text.empty()) return;
-  if (shared::decode(text, worker_keys(), pin.records) != shared::CookieStatus::kOk) {
+  if (!text.empty() && shared::decode(text, worker_keys(), *pin.records) != shared::CookieStatus::kOk) {
     worker_counters().cookies_refused.fetch_add(1, std::memory_order_relaxed);
   }
+  return pin.records;
 }
 
 std::string_view indexed(ngx_http_request_t* r, ngx_int_t index) noexcept {

@@ -3,7 +3,7 @@
 //
 // One Pin per main request, in its pool; subrequests look at the main request's. Made lazily by whoever needs it first,
 // found again after internal redirects (which zero r->ctx) by its pool cleanup. Trivially destructible but for the plan
-// it holds on to.
+// it holds on to. Small, since every request with an experiment makes one: what few requests need hangs from pointers.
 #pragma once
 
 #include <type_traits>
@@ -25,17 +25,18 @@ struct UnitValue {
 };
 
 // An experiment's decision in this request. It "applied" when other units may see something else at this place: then it
-// takes part in isolation and counts. Decisions that are the same for everyone (draft, stopped, killed, off) are kept
-// for their reason only.
+// takes part in isolation and counts. A decision that is the same for everyone (all of it killed) is kept for its
+// reason only.
 struct Decision {
-  std::uint16_t experiment = 0;  // index into Plan::experiments
-  bandit::Reason reason = bandit::Reason::kUnknown;
-  std::uint8_t arm = 0;
-  bool baseline = false;
-  bool applied = false;
-  std::uint64_t epoch =
-      0;  // id of the one that its exposure counts in; 0: not counted. A slow answer may outlive the epoch's block
-  std::uint16_t slots = 0;  // of its arm in that epoch: its propensity
+  const PlanExperiment* experiment;
+  std::uint64_t
+      epoch;  // id of the one that its exposure counts in; 0: not counted. A slow answer may outlive its block
+  std::uint16_t index;  // of the experiment in the plan
+  std::uint16_t slots;  // of its arm in that epoch: its propensity
+  bandit::Reason reason;
+  std::uint8_t arm;
+  bool baseline;
+  bool applied;
   bool enrolled() const noexcept { return bandit::is_enrolled(reason); }
   int row() const noexcept { return baseline ? 0 : 1 + arm; }
 };
@@ -45,44 +46,78 @@ struct Condition {
   ngx_str_t asked = {};  // as it came; no data: none seen yet
   ngx_str_t kept = {};   // its tags that were made for this cohort, to be compared with what we send
 };
+struct Conditions {
+  Condition if_none_match, if_range, if_match;
+};
 
 enum class Answer : std::uint8_t { kUnread, kNo, kYes };
 
 struct Pin {
   Plan* plan = nullptr;
-  UnitValue* units = nullptr;  // by MainConf::units
+  const Placement* decided = nullptr;  // the location's list that was gone through last: not again for every variable
   Decision* decisions = nullptr;
   std::uint16_t count = 0, capacity = 0;
-  const Placement* decided = nullptr;  // the location's list that was gone through last: not again for every variable
-  bool cookie_read = false;
+  std::uint16_t next = 0;    // behind the decision that was found last
+  bool applied = false;      // one of the decisions did
+  bool remembers = false;    // one of them is in the cookie, or will be
+  bool cookie_read = false;  // if there was memory for it
   bool cookie_changed = false;
   bool headers_out = false;  // our filter has run: too late to set a cookie
   bool cookie_sent = false;  // Set-Cookie was added
+  bool minted = false;       // an id, for one of the units
   bool warned_subrequest = false;
   Answer bot = Answer::kUnread, navigation = Answer::kUnread, prefetch = Answer::kUnread, https = Answer::kUnread;
-  ngx_table_elt_t* assignments = nullptr;  // our elements of the inbound header list
-  ngx_table_elt_t* cohort = nullptr;
-  Condition if_none_match, if_range, if_match;
-  shared::CookieRecords records;
+  UnitValue* units = nullptr;                // by MainConf::units
+  shared::CookieRecords* records = nullptr;  // of the cookie; nullptr: none was read and none was made
+  std::uint64_t exposures = 0;       // names those that the filter remembers: units, experiments, epochs; 0: none
+  Conditions* conditions = nullptr;  // nullptr: the client sent none
+  std::string_view token;            // the inward one, of the first `token_count` decisions
+  std::uint16_t token_count = 0;
 
+  // The decision on an experiment, by its index in the plan; nullptr: none.
   Decision* find(int experiment) noexcept {
-    for (int i = 0; i < count; ++i) {
-      if (decisions[i].experiment == experiment) return &decisions[i];
+    for (std::uint16_t i = 0; i < count; ++i) {
+      if (decisions[i].index != experiment) continue;
+      next = static_cast<std::uint16_t>(i + 1);
+      return &decisions[i];
     }
     return nullptr;
   }
+  // An exposure that the filter will remember: one factor for each, odd so that nothing is lost.
+  void will_expose(std::uint64_t one) noexcept {
+    exposures = (exposures ^ one) * 0x9e3779b97f4a7c15;
+    exposures ^= exposures >> 32;
+  }
   Range<Decision> all() const noexcept { return {decisions, decisions + count}; }
 };
-static_assert(std::is_trivially_destructible_v<Pin>);
+static_assert(std::is_trivially_destructible_v<Pin> && std::is_trivially_destructible_v<Decision>);
 
-// The main request's pin. ensure_pin() makes it; nullptr: no plan yet, or out of memory.
-Pin* find_pin(ngx_http_request_t* r) noexcept;
-Pin* ensure_pin(ngx_http_request_t* r) noexcept;
+// The main request's pin after an internal redirect, which took it out of r->ctx.
+Pin* find_lost_pin(ngx_http_request_t* main) noexcept;
+// Makes the main request's pin, with room for `decisions`; nullptr: out of memory.
+Pin* make_pin(ngx_http_request_t* r, Plan& plan, std::size_t decisions) noexcept;
+// The same with the current plan; nullptr: no plan yet, or out of memory.
+Pin* make_pin(ngx_http_request_t* r) noexcept;
 
-// The unit's value in this request, minted where nothing is found and its declaration says so.
-UnitValue& unit_of(ngx_http_request_t* r, Pin& pin, int unit) noexcept;
-// The cookie's records, read at first need. Call before looking at pin.records.
-void ensure_cookie(ngx_http_request_t* r, Pin& pin) noexcept;
+// The main request's pin; nullptr: it has none.
+inline Pin* find_pin(ngx_http_request_t* r) noexcept {
+  ngx_http_request_t* main = r->main;
+  auto* pin = static_cast<Pin*>(ngx_http_get_module_ctx(main, ngx_http_experiment_module));
+  return pin != nullptr || (!main->internal && !main->filter_finalize) ? pin : find_lost_pin(main);
+}
+inline Pin* ensure_pin(ngx_http_request_t* r) noexcept {
+  Pin* pin = find_pin(r);
+  return pin != nullptr ? pin : make_pin(r);
+}
+
+// Reads the unit in this request, or mints it where nothing is found and its declaration says so.
+void read_unit(ngx_http_request_t* r, Pin& pin, int unit) noexcept;
+inline UnitValue& unit_of(ngx_http_request_t* r, Pin& pin, int unit) noexcept {
+  if (pin.units[unit].state == UnitValue::kUnread) read_unit(r, pin, unit);
+  return pin.units[unit];
+}
+// The cookie's records, read at first need; nullptr: out of memory.
+shared::CookieRecords* cookie_records(ngx_http_request_t* r, Pin& pin) noexcept;
 // An indexed variable's value; empty when it has none.
 std::string_view indexed(ngx_http_request_t* r, ngx_int_t index) noexcept;
 // A cookie's value under its exact spelling for the scheme of this request.

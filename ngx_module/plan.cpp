@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "shared/assignment_cookie.h"
+#include "shared/cohort_token.h"
 #include "shared/filter_key.h"
 #include "shared/reconcile.h"
 
@@ -40,7 +42,28 @@ std::vector<PlanGoal> goals_of(const shared::PlanText& text) {
   return goals;
 }
 
+Placed placed_of(const PlanExperiment& experiment, std::uint16_t index) {
+  bool whole = std::all_of(experiment.arms.begin(), experiment.arms.end(),
+                           [](const PlanArm& arm) { return !arm.variant.empty(); });
+  bool plain = whole && experiment.rule.open && experiment.rule.baseline.none() && !experiment.adaptive;
+  return {&experiment,
+          experiment.block,
+          experiment.rule.arm_seed,
+          experiment.identity,
+          index,
+          static_cast<std::int16_t>(experiment.unit),
+          plain};
+}
+
 }  // namespace
+
+Reason Plan::off(std::size_t index) const noexcept {
+  const PlanExperiment& experiment = *experiments[index];
+  if (experiment.off != Reason::kSplit) return experiment.off;
+  if (capped[index] != 0) return Reason::kCohortCap;
+  if (experiment.rule.desired == bandit::Desired::kDraft) return Reason::kDraft;
+  return experiment.active() ? Reason::kSplit : Reason::kStopped;
+}
 
 const std::vector<GoalUse>* Plan::find_goal(std::string_view key) const noexcept {
   auto place = std::lower_bound(goals.begin(), goals.end(), key,
@@ -67,6 +90,7 @@ PlanBuilder::PlanBuilder(const MainConf& conf, const shared::Zone& zone, std::ui
       image_(std::move(image)),
       before_(before),
       plan_(std::make_unique<Plan>()) {
+  plan_->zone = zone;
   plan_->version = image_of(image_).version;
   plan_->document_version = image_of(image_).document_version;
 }
@@ -114,7 +138,6 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
   made->rule = bandit::make_rule(around, experiment);
   made->tag = shared::experiment_tag(experiment.key, parsed->generation);
   made->identity = shared::experiment_identity(experiment.key, parsed->generation);
-  made->revision = parsed->revision;
   made->adaptive = experiment.policy.adaptive();
   made->edge = experiment.render == bandit::Render::kEdge;
   made->control_cache_shared = experiment.control_cache_shared;
@@ -125,10 +148,13 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
   shared::ExperimentRuntime numbers;
   numbers.arms = parsed->arms;
   std::vector<double> weights = shared::declared_weights(experiment, numbers);
-  made->variants.resize(parsed->arms.size());
+  made->arms.resize(parsed->arms.size());
   for (const auto& variant : experiment.variants) {
     int arm = shared::arm_of(numbers, variant.key);
-    if (arm >= 0) made->variants[static_cast<std::size_t>(arm)] = variant.key;
+    if (arm < 0) continue;
+    made->arms[static_cast<std::size_t>(arm)] = {variant.key,
+                                                 shared::token_piece(experiment.key, variant.key, parsed->revision),
+                                                 shared::member_piece(experiment.key, variant.key)};
   }
   if (auto quotas = bandit::quotas_of(weights)) {
     int end = 0;
@@ -153,7 +179,7 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
   } else {
     made->block = zone_.at<shared::ExperimentBlock>(entry.block);
     made->counters = &zone_.counters(*made->block, stripe_);
-    for (std::size_t row = 0; row <= made->variants.size(); ++row) {
+    for (std::size_t row = 0; row <= made->arms.size(); ++row) {
       made->requests[row] = zone_.requests(*made->block, static_cast<int>(row), stripe_);
     }
   }
@@ -163,6 +189,8 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
 void PlanBuilder::resolve() {
   plan_->variables.clear();  // memory may have run out half-way the last time
   plan_->placements.clear();
+  plan_->capped.assign(plan_->experiments.size(), 0);
+  rank();
   std::map<std::string, std::vector<GoalUse>> goals;
   for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
     const auto& experiment = *plan_->experiments[i];
@@ -182,21 +210,30 @@ void PlanBuilder::resolve() {
   place();
 }
 
-// Which experiments each placement names, in document order, and which of them would make too many cohorts.
+void PlanBuilder::rank() {
+  std::vector<std::uint16_t> order(plan_->experiments.size());
+  std::iota(order.begin(), order.end(), std::uint16_t{0});
+  std::sort(order.begin(), order.end(),
+            [&](std::uint16_t a, std::uint16_t b) { return plan_->experiments[a]->key < plan_->experiments[b]->key; });
+  plan_->ranks.resize(order.size());
+  for (std::size_t rank = 0; rank < order.size(); ++rank) plan_->ranks[order[rank]] = static_cast<std::uint16_t>(rank);
+}
+
+// Which experiments each placement names, in document order, and which of them would make too many cohorts. An
+// experiment that is too much for one placement is off on the whole edge.
 void PlanBuilder::place() {
-  plan_->capped.assign(plan_->experiments.size(), 0);
+  std::vector<std::vector<std::uint16_t>> named;
   for (const auto& placement : conf_.placements) {
-    std::vector<std::uint16_t> placed;
+    named.emplace_back();
     double cohorts = 1;
     for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
       const auto& experiment = *plan_->experiments[i];
-      bool named = std::any_of(placement->patterns.begin(), placement->patterns.end(),
-                               [&](const auto& pattern) { return matches(pattern, experiment.key); });
-      if (!named) continue;
-      placed.push_back(static_cast<std::uint16_t>(i));
-      if (experiment.edge || !experiment.active() || experiment.off != Reason::kSplit || plan_->capped[i] != 0)
-        continue;
-      double with = cohorts * static_cast<double>(experiment.variants.size());
+      bool matched = std::any_of(placement->patterns.begin(), placement->patterns.end(),
+                                 [&](const auto& pattern) { return matches(pattern, experiment.key); });
+      if (!matched) continue;
+      named.back().push_back(static_cast<std::uint16_t>(i));
+      if (experiment.edge || plan_->off(i) != Reason::kSplit) continue;
+      double with = cohorts * static_cast<double>(experiment.arms.size());
       if (with <= static_cast<double>(placement->cohort_max)) {
         cohorts = with;
         continue;
@@ -205,6 +242,13 @@ void PlanBuilder::place() {
       warnings_.push_back("experiment \"" + experiment.key + "\" is off on this edge: with it the placement at " +
                           placement->place + " has more cohorts than experiment_cohort_max " +
                           std::to_string(placement->cohort_max));
+    }
+  }
+  for (const auto& indices : named) {
+    PlanPlacement placed;
+    placed.named = !indices.empty();
+    for (std::uint16_t i : indices) {
+      if (plan_->off(i) == Reason::kSplit) placed.live.push_back(placed_of(*plan_->experiments[i], i));
     }
     plan_->placements.push_back(std::move(placed));
   }

@@ -28,6 +28,12 @@ struct PlanGoal {
   std::uint64_t max = 0;
 };
 
+struct PlanArm {
+  std::string variant;  // empty: dropped by the document
+  std::string token;    // its piece of the cohort token
+  std::string member;   // its member of the assignments
+};
+
 struct PlanExperiment {
   std::string key;
   std::uint64_t text_hash = 0;  // of the text it was compiled from
@@ -40,14 +46,13 @@ struct PlanExperiment {
   std::uint32_t tag = 0;       // names the generation in cookies
   std::uint64_t identity = 0;  // 64 bits of the same, for keys of the rotating filter
   int unit = -1;               // index into MainConf::units
-  std::uint32_t revision = 1;
   bool adaptive = false;
   bool edge = false;  // render: edge, no part of the cohort
   bool control_cache_shared = false;
   bool has_total = false;
-  std::vector<std::string> variants;  // by arm; empty: dropped by the document
-  std::vector<int> weight_ends;       // by arm: end of its slots in the contiguous table of the document's weights
-  std::vector<PlanGoal> goals;        // those of the document
+  std::vector<PlanArm> arms;
+  std::vector<int> weight_ends;  // by arm: end of its slots in the contiguous table of the document's weights
+  std::vector<PlanGoal> goals;   // those of the document
 
   bool active() const noexcept {
     return rule.desired == bandit::Desired::kRunning || rule.desired == bandit::Desired::kFrozen ||
@@ -60,16 +65,37 @@ struct GoalUse {
   std::uint16_t goal;  // index into PlanExperiment::goals
 };
 
+// An experiment in a placement, with what most decisions need in one place.
+struct Placed {
+  const PlanExperiment* experiment;
+  const shared::ExperimentBlock* block;
+  std::uint64_t arm_seed;
+  std::uint64_t identity;
+  std::uint16_t index;  // into Plan::experiments
+  std::int16_t unit;
+  bool plain;  // for a unit without memory the slot table says it all: no gate, no baseline, no arm that was dropped
+};
+
+// What a location's experiment directive names.
+struct PlanPlacement {
+  bool named = false;        // by at least one definition
+  std::vector<Placed> live;  // in document order, without those that are off for everyone: they cost a request nothing
+};
+
 struct Plan {
+  shared::Zone zone;  // of this worker
   std::uint64_t version = 0;
   std::uint64_t document_version = 0;
   std::uint32_t references = 0;                                     // requests that pinned it, and the worker itself
   std::vector<std::shared_ptr<const PlanExperiment>> experiments;   // in document order
   std::vector<std::uint8_t> capped;                                 // by experiment: off by experiment_cohort_max
-  std::vector<std::vector<std::uint16_t>> placements;               // by Placement::number
+  std::vector<std::uint16_t> ranks;                                 // by experiment: its place in the order of keys
+  std::vector<PlanPlacement> placements;                            // by Placement::number
   std::vector<std::int16_t> variables;                              // by slot of a prefix variable: experiment, or -1
   std::vector<std::pair<std::string, std::vector<GoalUse>>> goals;  // sorted by goal key
 
+  // Why the experiment is off for everyone here; kSplit: it is not.
+  bandit::Reason off(std::size_t experiment) const noexcept;
   // Uses of a goal; nullptr: no definition has it.
   const std::vector<GoalUse>* find_goal(std::string_view key) const noexcept;
   // By the name in a variable: the key with underscores. -1: none.
@@ -91,6 +117,7 @@ class PlanBuilder {
  private:
   std::shared_ptr<const PlanExperiment> compile(const shared::ImageEntry& entry, std::string_view text);
   void resolve();
+  void rank();
   void place();
 
   const MainConf& conf_;

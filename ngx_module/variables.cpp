@@ -15,16 +15,19 @@ namespace {
 constexpr std::uintptr_t kMaxSlots = 4096;
 
 ngx_int_t set(ngx_http_variable_value_t* v, std::string_view text) noexcept {
-  v->valid = 1;
-  v->no_cacheable = 1;
-  v->not_found = text.empty();
-  v->len = static_cast<unsigned>(text.size()) & 0xfffffff;
-  v->data = borrow(text).data;
+  ngx_http_variable_value_t value{};
+  value.valid = 1;
+  value.no_cacheable = 1;
+  value.not_found = text.empty();
+  value.len = static_cast<unsigned>(text.size()) & 0xfffffff;
+  value.data = borrow(text).data;
+  *v = value;
   return NGX_OK;
 }
 
+// Index into the plan's experiments; -1: no definition has it.
 int experiment_at(const Pin& pin, std::uintptr_t data, std::size_t prefix) noexcept {
-  if (data < kMaxSlots) return data < pin.plan->variables.size() ? pin.plan->variables[data] : -1;
+  if (data < kMaxSlots) return pin.plan->variables[data];
   // Asked for by name at run time (SSI, scripts).
   return pin.plan->find_variable(view(*reinterpret_cast<const ngx_str_t*>(data)).substr(prefix));
 }
@@ -32,23 +35,48 @@ int experiment_at(const Pin& pin, std::uintptr_t data, std::size_t prefix) noexc
 constexpr std::string_view kVariant = "variant_", kReason = "experiment_reason_", kEpoch = "experiment_epoch_",
                            kPropensity = "experiment_propensity_";
 
-const Decision* decision_at(ngx_http_request_t* r, std::uintptr_t data, std::string_view prefix) noexcept {
-  Pin* pin = ensure_pin(r);
+[[gnu::noinline]] const Decision* search_decision(ngx_http_request_t* r, std::uintptr_t data,
+                                                  std::string_view prefix) noexcept {
+  Pin* pin = ensure_decisions(r);
   if (pin == nullptr) return nullptr;
   int experiment = experiment_at(*pin, data, prefix.size());
-  return experiment < 0 ? nullptr : ensure_decision(r, experiment);
+  const Decision* decision = pin->find(experiment);
+  if (decision == nullptr && r != r->main) warn_subrequest(r, *pin, experiment);
+  return decision;
+}
+
+// nullptr: nothing was decided about it. Pages read their variables in the order of the document more often than not.
+inline const Decision* decision_at(ngx_http_request_t* r, std::uintptr_t data, std::string_view prefix) noexcept {
+  auto* pin = static_cast<Pin*>(ngx_http_get_module_ctx(r->main, ngx_http_experiment_module));
+  if (pin != nullptr && data < kMaxSlots && pin->decided == loc_conf(r).placement && pin->next < pin->count) {
+    const Decision& next = pin->decisions[pin->next];
+    if (next.index == pin->plan->variables[data]) {
+      ++pin->next;
+      return &next;
+    }
+  }
+  return search_decision(r, data, prefix);
 }
 
 ngx_int_t get_variant(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
   const Decision* decision = decision_at(r, data, kVariant);
   if (decision == nullptr || !decision->enrolled()) return set(v, {});
-  return set(v, experiment_of(*find_pin(r), *decision).variants[decision->arm]);
+  return set(v, decision->experiment->arms[decision->arm].variant);
+}
+
+// Why there is no decision.
+bandit::Reason absence(ngx_http_request_t* r, std::uintptr_t data) noexcept {
+  using bandit::Reason;
+  if (r != r->main) return Reason::kSubrequest;
+  const Pin* pin = find_pin(r);
+  int experiment = pin == nullptr ? -1 : experiment_at(*pin, data, kReason.size());
+  Reason off = experiment < 0 ? Reason::kSplit : pin->plan->off(static_cast<std::size_t>(experiment));
+  return off == Reason::kSplit ? Reason::kUnknown : off;
 }
 
 ngx_int_t get_reason(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
   const Decision* decision = decision_at(r, data, kReason);
-  bandit::Reason absent = r == r->main ? bandit::Reason::kUnknown : bandit::Reason::kSubrequest;
-  return set(v, bandit::reason_token(decision == nullptr ? absent : decision->reason));
+  return set(v, bandit::reason_token(decision == nullptr ? absence(r, data) : decision->reason));
 }
 
 ngx_int_t get_epoch(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
@@ -95,8 +123,9 @@ ngx_int_t get_assignments(ngx_http_request_t* r, ngx_http_variable_value_t* v, s
 // A pseudonym under the edge's key, of the unit of the first decision, else of the first unit declared: safe to log.
 ngx_int_t get_unit_hash(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t) noexcept {
   Pin* pin = ensure_decisions(r);
-  if (pin == nullptr) return set(v, {});
-  int unit = pin->count == 0 ? 0 : std::max(0, experiment_of(*pin, pin->decisions[0]).unit);
+  if (pin == nullptr) pin = ensure_pin(r);
+  if (pin == nullptr || main_conf(r).units.empty()) return set(v, {});
+  int unit = pin->count == 0 ? 0 : pin->decisions[0].experiment->unit;
   const UnitValue& value = unit_of(r, *pin, unit);
   if (value.state != UnitValue::kPresent) return set(v, {});
   auto* text = static_cast<char*>(ngx_pnalloc(r->pool, shared::KeyRing::kPseudonymChars));

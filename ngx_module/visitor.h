@@ -1,4 +1,5 @@
-// Who asks, and how: a person opening a page, a script, a prefetch, a bot. Read from request headers, once per request.
+// Who asks, and how: a person opening a page, a script, a prefetch, a bot. Read from the client's headers, once per
+// request.
 #pragma once
 
 #include "ngx_module/pin.h"

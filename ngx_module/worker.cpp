@@ -69,6 +69,7 @@ class Worker {
   }
 
   bool warned_plain_cookie = false;
+  RecentExposures recent_exposures;
 
  private:
   static void on_timer(ngx_event_t* event) noexcept {
@@ -142,7 +143,7 @@ class Worker {
              "\" or one like it");
     }
     for (const auto& placement : conf_.placements) {
-      if (plan.placements[placement->number].empty()) {
+      if (!plan.placements[placement->number].named) {
         std::string list;
         for (const auto& pattern : placement->patterns) list += (list.empty() ? "" : " ") + pattern;
         warn("no definition matches the placement \"" + list + "\" at " + placement->place);
@@ -212,6 +213,10 @@ std::uint32_t worker_stripe() noexcept {
 shared::NodeCounters& worker_counters() noexcept {
   static shared::NodeCounters nobodys;  // of a worker that runs without experiments: headers are stripped there as well
   return worker == nullptr ? nobodys : worker->zone().node(worker->stripe());
+}
+
+RecentExposures& recent_exposures() noexcept {
+  return worker->recent_exposures;
 }
 
 void warn_plain_cookie(ngx_http_request_t* r, const CookieName& name) noexcept {

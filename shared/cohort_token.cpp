@@ -1,8 +1,8 @@
 #include "shared/cohort_token.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
+#include <cstring>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -12,100 +12,64 @@
 namespace experiment::shared {
 namespace {
 
-void sort_by_key(CohortPart* parts, std::size_t count) noexcept {
-  std::sort(parts, parts + count, [](const CohortPart& a, const CohortPart& b) { return a.key < b.key; });
+constexpr std::size_t kEpochRoom = 20;  // digits of any 64-bit number
+
+char* put(char* out, std::string_view piece) noexcept {
+  std::memcpy(out, piece.data(), piece.size());
+  return out + piece.size();
 }
-
-struct Decimal {
-  explicit Decimal(std::uint64_t value) noexcept
-      : length(static_cast<std::size_t>(std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr -
-                                        digits.data())) {}
-  std::string_view text() const noexcept { return {digits.data(), length}; }
-  std::array<char, 20> digits;
-  std::size_t length;
-};
-
-// One description of each text, given to whatever takes its pieces: a counter, a buffer or a hash.
-template <typename Sink>
-void spell_token(const CohortPart* parts, std::size_t count, Sink& sink) noexcept {
-  for (std::size_t i = 0; i < count; ++i) {
-    if (i > 0) sink.put("~");
-    sink.put(parts[i].key);
-    sink.put(".");
-    sink.put(parts[i].variant);
-    if (parts[i].revision == 1) continue;
-    sink.put(".r");
-    sink.put(Decimal(parts[i].revision).text());
-  }
-  if (count == 0) sink.put("-");
-}
-
-template <typename Sink>
-void spell_assignments(const CohortPart* parts, std::size_t count, Sink& sink) noexcept {
-  for (std::size_t i = 0; i < count; ++i) {
-    if (i > 0) sink.put(", ");
-    sink.put(parts[i].key);
-    sink.put("=");
-    sink.put(parts[i].variant);
-    if (parts[i].epoch != 0) {
-      sink.put(";e=");
-      sink.put(Decimal(parts[i].epoch).text());
-    }
-    if (!parts[i].reason.empty()) {
-      sink.put(";r=");
-      sink.put(parts[i].reason);
-    }
-  }
-  if (count == 0) sink.put("none");
-}
-
-struct Counted {
-  std::size_t bytes = 0;
-  void put(std::string_view piece) noexcept { bytes += piece.size(); }
-};
-
-struct Written {
-  char* out;
-  void put(std::string_view piece) noexcept { out += piece.copy(out, piece.size()); }
-};
-
-struct Hashed {
-  XXH3_state_t state;
-  Hashed() noexcept { XXH3_128bits_reset(&state); }
-  void put(std::string_view piece) noexcept { XXH3_128bits_update(&state, piece.data(), piece.size()); }
-};
 
 }  // namespace
 
-std::size_t write_cohort_token(CohortPart* parts, std::size_t count, char* out) noexcept {
-  sort_by_key(parts, count);
-  Counted length;
-  spell_token(parts, count, length);
-  if (length.bytes <= kMaxCohortToken) {
-    Written text{out};
-    spell_token(parts, count, text);
-    return length.bytes;
+std::string token_piece(std::string_view key, std::string_view variant, std::uint32_t revision) {
+  std::string piece(key);
+  piece.append(".").append(variant);
+  if (revision != 1) piece.append(".r").append(std::to_string(revision));
+  return piece;
+}
+
+std::string member_piece(std::string_view key, std::string_view variant) {
+  return std::string(key).append("=").append(variant);
+}
+
+std::size_t cohort_token_room(const CohortPart* parts, std::size_t count) noexcept {
+  std::size_t room = count;
+  for (std::size_t i = 0; i < count; ++i) room += parts[i].token.size();
+  return std::max(room, kMaxCohortToken);
+}
+
+std::size_t write_cohort_token(const CohortPart* parts, std::size_t count, char* out) noexcept {
+  if (count == 0) *out = '-';
+  char* end = count == 0 ? out + 1 : put(out, parts[0].token);
+  for (std::size_t i = 1; i < count; ++i) {
+    *end = '~';
+    end = put(end + 1, parts[i].token);
   }
-  Hashed hash;
-  spell_token(parts, count, hash);
+  auto length = static_cast<std::size_t>(end - out);
+  if (length <= kMaxCohortToken) return length;
   XXH128_canonical_t canonical;
-  XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(&hash.state));
-  out[0] = 'h';
-  out[1] = '-';
-  return 2 + encode_base64url(canonical.digest, sizeof canonical.digest, out + 2);
+  XXH128_canonicalFromHash(&canonical, XXH3_128bits(out, length));
+  return 2 + encode_base64url(canonical.digest, sizeof canonical.digest, put(out, "h-"));
 }
 
-std::size_t assignments_length(const CohortPart* parts, std::size_t count) noexcept {
-  Counted length;
-  spell_assignments(parts, count, length);
-  return length.bytes;
+std::size_t assignments_room(const CohortPart* parts, std::size_t count) noexcept {
+  std::size_t room = 4;  // "none"
+  for (std::size_t i = 0; i < count; ++i) room += parts[i].member.size() + parts[i].reason.size() + kEpochRoom + 8;
+  return room;
 }
 
-std::size_t write_assignments(CohortPart* parts, std::size_t count, char* out) noexcept {
-  sort_by_key(parts, count);
-  Written text{out};
-  spell_assignments(parts, count, text);
-  return static_cast<std::size_t>(text.out - out);
+std::size_t write_assignments(const CohortPart* parts, std::size_t count, char* out) noexcept {
+  char* end = count == 0 ? put(out, "none") : out;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (i > 0) end = put(end, ", ");
+    end = put(end, parts[i].member);
+    if (parts[i].epoch != 0) {
+      end = put(end, ";e=");
+      end = std::to_chars(end, end + kEpochRoom, parts[i].epoch).ptr;
+    }
+    if (!parts[i].reason.empty()) end = put(put(end, ";r="), parts[i].reason);
+  }
+  return static_cast<std::size_t>(end - out);
 }
 
 }  // namespace experiment::shared

@@ -37,7 +37,10 @@ class RotatingFilter {
   }
 
   // A view of `bytes` of memory, aligned to 64. Requires: bytes >= bytes_for(0), the same number in every process.
-  RotatingFilter(void* memory, std::size_t bytes) noexcept;
+  RotatingFilter(void* memory, std::size_t bytes) noexcept
+      : header_(static_cast<Header*>(memory)),
+        words_(reinterpret_cast<Word*>(header_ + 1)),
+        words_per_half_((bytes - sizeof(Header)) / sizeof(Word) / 2) {}
 
   // Makes an empty filter of raw memory. Requires: nobody looks at it yet.
   void format() noexcept;
@@ -60,7 +63,7 @@ class RotatingFilter {
   // Keys marked in the active half.
   std::uint64_t inserted() const noexcept;
   // Rotations since format().
-  std::uint64_t rotations() const noexcept;
+  std::uint64_t rotations() const noexcept { return header_->turn.load(std::memory_order_relaxed) >> kClearedBits; }
 
  private:
   struct alignas(64) Half {
@@ -76,8 +79,17 @@ class RotatingFilter {
   using Word = std::atomic<std::uint64_t>;
   static_assert(Word::is_always_lock_free && sizeof(Word) == 8);
 
+  static constexpr int kClearedBits = 40;
+  static constexpr std::uint64_t active_half(std::uint64_t turn) noexcept { return turn >> kClearedBits & 1; }
+  // One bit in each 16-bit lane, from the low 16 bits of the hash; the word is chosen by the high ones.
+  static constexpr std::uint64_t marks_of(std::uint64_t key_hash) noexcept {
+    return std::uint64_t{1} << (key_hash & 15) | std::uint64_t{1} << (16 + (key_hash >> 4 & 15)) |
+           std::uint64_t{1} << (32 + (key_hash >> 8 & 15)) | std::uint64_t{1} << (48 + (key_hash >> 12 & 15));
+  }
+  std::size_t word_of(std::uint64_t key_hash) const noexcept {
+    return static_cast<std::size_t>(static_cast<unsigned __int128>(key_hash) * words_per_half_ >> 64);
+  }
   Word* half_words(std::uint64_t half) const noexcept { return words_ + half * words_per_half_; }
-  std::size_t word_of(std::uint64_t key_hash) const noexcept;
   double half_rate(const Half& half) const noexcept;
   bool due(Half& active, std::int64_t now_ms) const noexcept;
 
@@ -85,5 +97,25 @@ class RotatingFilter {
   Word* words_;
   std::size_t words_per_half_;
 };
+
+// Marks publish nothing but themselves.
+inline bool RotatingFilter::test(std::uint64_t key_hash) const noexcept {
+  const std::size_t word = word_of(key_hash);
+  const std::uint64_t marks = marks_of(key_hash);
+  return (half_words(0)[word].load(std::memory_order_relaxed) & marks) == marks ||
+         (half_words(1)[word].load(std::memory_order_relaxed) & marks) == marks;
+}
+
+inline bool RotatingFilter::test_and_set(std::uint64_t key_hash) noexcept {
+  // Acquire: a half that is seen active is seen cleared. Reading first keeps the lines of keys that come again and
+  // again shared.
+  const std::uint64_t active = active_half(header_->turn.load(std::memory_order_acquire));
+  if (test(key_hash)) return true;
+  const std::uint64_t marks = marks_of(key_hash);
+  const std::uint64_t before = half_words(active)[word_of(key_hash)].fetch_or(marks, std::memory_order_relaxed);
+  if ((before & marks) == marks) return true;
+  header_->halves[active].inserted.fetch_add(1, std::memory_order_relaxed);
+  return false;
+}
 
 }  // namespace experiment::shared

@@ -102,24 +102,6 @@ std::optional<Zone> Zone::adopt(void* memory, std::uint64_t bytes, std::string& 
   return std::nullopt;
 }
 
-bool Zone::pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept {
-  for (int tries = 0; tries < 8; ++tries) {
-    Offset current = block.current.load(kAcquire);
-    if (current == 0) return false;
-    auto* epoch = at<EpochBlock>(current);
-    Offset table = epoch->table.load(kAcquire);
-    if (table == 0) continue;  // replaced a moment ago: current has moved on
-    int arm = __atomic_load_n(&at<TableBlock>(table)->arm_of_slot[slot], __ATOMIC_RELAXED);
-    std::atomic_thread_fence(kAcquire);
-    // Same epoch before and after: its table was not released in between, so the byte is its own.
-    if (block.current.load(kRelaxed) == current && arm < epoch->arms) {
-      out = {epoch, arm};
-      return true;
-    }
-  }
-  return false;
-}
-
 EpochBlock* Zone::find_epoch(const ExperimentBlock& block, std::uint64_t id) const noexcept {
   if (Offset current = block.current.load(kAcquire); current != 0 && id_of(*at<EpochBlock>(current)) == id) {
     return at<EpochBlock>(current);
@@ -138,10 +120,6 @@ RequestCounters* Zone::requests(const ExperimentBlock& block, int row, std::uint
 
 ExperimentCounters& Zone::counters(const ExperimentBlock& block, std::uint32_t stripe) const noexcept {
   return at<ExperimentCounters>(block.counters.load(kRelaxed))[stripe];
-}
-
-RotatingFilter Zone::filter() const noexcept {
-  return RotatingFilter(at<void>(header_->filter), RotatingFilter::bytes_for(header_->filter_bytes));
 }
 
 std::optional<std::vector<std::byte>> Zone::copy_image() const {

@@ -65,11 +65,14 @@ class Zone {
   bool pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept;
   // The epoch with this id, sealed ones included while they are here; nullptr: unknown.
   EpochBlock* find_epoch(const ExperimentBlock& block, std::uint64_t id) const noexcept;
+  bool is_killed() const noexcept { return header_->kill_all.load(std::memory_order_acquire) != 0; }
   NodeCounters& node(std::uint32_t stripe) const noexcept { return at<NodeCounters>(header_->node_counters)[stripe]; }
   // nullptr: the row was not allocated (zone full).
   RequestCounters* requests(const ExperimentBlock& block, int row, std::uint32_t stripe) const noexcept;
   ExperimentCounters& counters(const ExperimentBlock& block, std::uint32_t stripe) const noexcept;
-  RotatingFilter filter() const noexcept;
+  RotatingFilter filter() const noexcept {
+    return RotatingFilter(at<void>(header_->filter), RotatingFilter::bytes_for(header_->filter_bytes));
+  }
 
   // --- workers: lock-free ---
   // A private copy of the newest image, or nullopt when there is none or it was being replaced (ask again).
@@ -118,5 +121,23 @@ class Zone {
 
   ZoneHeader* header_ = nullptr;
 };
+
+inline bool Zone::pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept {
+  for (int tries = 0; tries < 8; ++tries) {
+    Offset current = block.current.load(std::memory_order_acquire);
+    if (current == 0) return false;
+    auto* epoch = at<EpochBlock>(current);
+    Offset table = epoch->table.load(std::memory_order_acquire);
+    if (table == 0) continue;  // replaced a moment ago: current has moved on
+    int arm = __atomic_load_n(&at<TableBlock>(table)->arm_of_slot[slot], __ATOMIC_RELAXED);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    // Same epoch before and after: its table was not released in between, so the byte is its own.
+    if (block.current.load(std::memory_order_relaxed) == current && arm < epoch->arms) {
+      out = {epoch, arm};
+      return true;
+    }
+  }
+  return false;
+}
 
 }  // namespace experiment::shared

@@ -11,9 +11,9 @@
 #include <atomic>
 #include <cstdint>
 
-#include "bandit/assignment.h"
 #include "bandit/definition.h"
 #include "bandit/epoch.h"
+#include "bandit/rule.h"
 #include "shared/arena.h"
 
 namespace experiment::shared {

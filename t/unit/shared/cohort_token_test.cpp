@@ -1,7 +1,5 @@
 #include "shared/cohort_token.h"
 
-#include <algorithm>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -15,15 +13,38 @@
 namespace experiment::shared {
 namespace {
 
-std::string token(std::vector<CohortPart> parts) {
-  std::string out(kMaxCohortToken, '\0');
-  out.resize(write_cohort_token(parts.data(), parts.size(), out.data()));
+struct Part {
+  std::string key, variant;
+  std::uint32_t revision = 1;
+  std::uint64_t epoch = 0;
+  std::string reason = {};
+};
+
+// The pieces and the parts that look at them.
+struct Parts {
+  explicit Parts(const std::vector<Part>& of) {
+    pieces.reserve(2 * of.size());
+    for (const Part& part : of) {
+      pieces.push_back(token_piece(part.key, part.variant, part.revision));
+      pieces.push_back(member_piece(part.key, part.variant));
+      items.push_back({pieces[pieces.size() - 2], pieces.back(), part.epoch, part.reason});
+    }
+  }
+  std::vector<std::string> pieces;
+  std::vector<CohortPart> items;
+};
+
+std::string token(const std::vector<Part>& of) {
+  Parts parts(of);
+  std::string out(cohort_token_room(parts.items.data(), parts.items.size()), '\0');
+  out.resize(write_cohort_token(parts.items.data(), parts.items.size(), out.data()));
   return out;
 }
 
-std::string assignments(std::vector<CohortPart> parts) {
-  std::string out(assignments_length(parts.data(), parts.size()), '\0');
-  EXPECT_EQ(write_assignments(parts.data(), parts.size(), out.data()), out.size());
+std::string assignments(const std::vector<Part>& of) {
+  Parts parts(of);
+  std::string out(assignments_room(parts.items.data(), parts.items.size()), '\0');
+  out.resize(write_assignments(parts.items.data(), parts.items.size(), out.data()));
   return out;
 }
 
@@ -36,15 +57,15 @@ std::string hashed(const std::string& text) {
   return "h-" + out;
 }
 
-TEST(CohortToken, SortsAndJoins) {
+TEST(CohortToken, Joins) {
   EXPECT_EQ(token({}), "-");
   EXPECT_EQ(token({{"hero-image", "control"}}), "hero-image.control");
-  EXPECT_EQ(token({{"hero-image", "control"}, {"checkout-button", "green"}}),
+  EXPECT_EQ(token({{"checkout-button", "green"}, {"hero-image", "control"}}),
             "checkout-button.green~hero-image.control");
 }
 
 TEST(CohortToken, NamesARevisionThatIsNotTheFirst) {
-  EXPECT_EQ(token({{"b", "x", 1}, {"a", "y", 2}}), "a.y.r2~b.x");
+  EXPECT_EQ(token({{"a", "y", 2}, {"b", "x", 1}}), "a.y.r2~b.x");
   EXPECT_EQ(token({{"a", "y", 4294967295}}), "a.y.r4294967295");
   EXPECT_EQ(token({{"a", "y", 0}}), "a.y.r0");
 }
@@ -56,70 +77,50 @@ TEST(CohortToken, KnowsNothingOfEpochsAndReasons) {
 
 TEST(CohortToken, IsHashedBeyondOneHundredBytes) {
   const std::string key(40, 'k'), variant(40, 'v');
-  EXPECT_EQ(token({{key, variant}, {"a", std::string(16, 'w')}}),
-            "a." + std::string(16, 'w') + "~" + key + "." + variant);
   const std::string exact = "a." + std::string(16, 'w') + "~" + key + "." + variant;  // 100 bytes
   ASSERT_EQ(exact.size(), kMaxCohortToken);
+  EXPECT_EQ(token({{"a", std::string(16, 'w')}, {key, variant}}), exact);
   const std::string longer = "a." + std::string(17, 'w') + "~" + key + "." + variant;
-  EXPECT_EQ(token({{key, variant}, {"a", std::string(17, 'w')}}), hashed(longer));
+  EXPECT_EQ(token({{"a", std::string(17, 'w')}, {key, variant}}), hashed(longer));
   EXPECT_EQ(hashed(longer).size(), 24U);
 }
 
 // An independent implementation (python3-xxhash and base64) gave this value.
 TEST(CohortToken, HashedFormIsPinned) {
-  EXPECT_EQ(token({{std::string(40, 'k'), std::string(40, 'v')}, {"a", std::string(17, 'w')}}),
+  EXPECT_EQ(token({{"a", std::string(17, 'w')}, {std::string(40, 'k'), std::string(40, 'v')}}),
             "h-km7myXvKsxWY0G18DRLe0Q");
 }
 
-TEST(CohortToken, OrderOfDecisionsDoesNotMatter) {
-  std::mt19937_64 rng(21);
-  std::vector<std::string> keys;
-  for (int i = 0; i < 300; ++i) keys.push_back("experiment-" + std::to_string(i));
-  for (std::size_t count : {2U, 5U, 20U, 300U}) {
-    std::vector<CohortPart> parts;
-    for (std::size_t i = 0; i < count; ++i)
-      parts.push_back({keys[i], "b", static_cast<std::uint32_t>(1 + i % 3), i, "split"});
-    const std::string expected_token = token(parts), expected_text = assignments(parts);
-    for (int round = 0; round < 20; ++round) {
-      std::shuffle(parts.begin(), parts.end(), rng);
-      ASSERT_EQ(token(parts), expected_token);
-      ASSERT_EQ(assignments(parts), expected_text);
-    }
-  }
-}
-
-TEST(CohortToken, StreamedHashIsTheHashOfTheText) {
-  std::vector<std::string> keys;
-  for (int i = 0; i < 300; ++i) keys.push_back("e" + std::to_string(1000 + i));
-  std::vector<CohortPart> parts;
+TEST(CohortToken, OfAnyLengthIsTheTextOrItsHash) {
+  std::vector<Part> parts;
   std::string text;
-  for (const std::string& key : keys) {
+  for (int i = 0; i < 300; ++i) {
+    const std::string key = "e" + std::to_string(1000 + i);
     text += (parts.empty() ? "" : "~") + key + ".variant.r7";
     parts.push_back({key, "variant", 7});
-    if (text.size() > kMaxCohortToken) {
-      ASSERT_EQ(token(parts), hashed(text)) << parts.size();
-    } else {
-      ASSERT_EQ(token(parts), text);
-    }
+    ASSERT_EQ(token(parts), text.size() > kMaxCohortToken ? hashed(text) : text) << parts.size();
   }
 }
 
 TEST(Assignments, IsADictionary) {
   EXPECT_EQ(assignments({}), "none");
-  EXPECT_EQ(assignments({{"hero-image", "control"}, {"checkout-button", "green", 3, 42, "split"}}),
+  EXPECT_EQ(assignments({{"checkout-button", "green", 3, 42, "split"}, {"hero-image", "control"}}),
             "checkout-button=green;e=42;r=split, hero-image=control");
   EXPECT_EQ(assignments({{"a", "b", 1, 0, "no_memory"}}), "a=b;r=no_memory");
   EXPECT_EQ(assignments({{"a", "b", 1, (1ULL << 48) - 1, ""}}), "a=b;e=281474976710655");
 }
 
-TEST(Assignments, WritesNothingBeyondItsLength) {
-  std::vector<CohortPart> parts{{"b", "x", 1, 7, "split"}, {"a", "y"}};
-  std::string out(assignments_length(parts.data(), parts.size()) + 8, '#');
-  const std::size_t n = write_assignments(parts.data(), parts.size(), out.data());
-  EXPECT_EQ(out.substr(n), "########");
-  std::string cohort(kMaxCohortToken, '#');
-  const std::size_t m = write_cohort_token(parts.data(), parts.size(), cohort.data());
-  EXPECT_EQ(cohort.find_first_not_of('#', m), std::string::npos);
+TEST(Assignments, WritesNothingBeyondItsRoom) {
+  const std::uint64_t largest = ~std::uint64_t{0};
+  Parts parts({{"a", "y"}, {"b", "x", 1, largest, "variant_gone"}});
+  const std::size_t room = assignments_room(parts.items.data(), parts.items.size());
+  std::string out(room + 8, '#');
+  EXPECT_LE(write_assignments(parts.items.data(), parts.items.size(), out.data()), room);
+  EXPECT_EQ(out.substr(room), "########");
+  const std::size_t token_room = cohort_token_room(parts.items.data(), parts.items.size());
+  std::string cohort(token_room + 8, '#');
+  EXPECT_LE(write_cohort_token(parts.items.data(), parts.items.size(), cohort.data()), token_room);
+  EXPECT_EQ(cohort.substr(token_room), "########");
 }
 
 }  // namespace
