@@ -11,7 +11,10 @@ namespace experiment::ngx {
 bool remember(Pin& pin, const Decision& decision, const UnitValue& unit) noexcept;
 // This request's unit's record of an experiment; nullptr: it has none.
 shared::CookieRecord* record_of(ngx_http_request_t* r, Pin& pin, const PlanExperiment& experiment) noexcept;
-// Adds Set-Cookie where something changed. Returns: whether it did.
-bool set_cookies(ngx_http_request_t* r, Pin& pin) noexcept;
+// Adds Set-Cookie for what changed. Returns: whether it did.
+bool set_changed_cookies(ngx_http_request_t* r, Pin& pin) noexcept;
+inline bool set_cookies(ngx_http_request_t* r, Pin& pin) noexcept {
+  return (pin.minted || pin.cookie_changed) && set_changed_cookies(r, pin);
+}
 
 }  // namespace experiment::ngx

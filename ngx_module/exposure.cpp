@@ -12,8 +12,7 @@
 namespace experiment::ngx {
 namespace {
 
-bool switched_on(ngx_http_request_t* r, const LocConf& conf) noexcept {
-  if (conf.exposure == nullptr) return true;
+[[gnu::noinline]] bool switched_on(ngx_http_request_t* r, const LocConf& conf) noexcept {
   ngx_str_t value;
   if (ngx_http_complex_value(r, conf.exposure, &value) != NGX_OK) return false;
   return value.len != 0 && view(value) != "0" && view(value) != "off";
@@ -85,20 +84,12 @@ void count_without_memory(const Pin& pin, const Decision& decision, const UnitVa
   if (!is_marked(pin, identity, unit.hash)) count(decision, *epoch);
 }
 
-}  // namespace
-
-void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
-  if (pin.exposures == 0 && !pin.remembers) return;
-  if (r->method != NGX_HTTP_GET && r->method != NGX_HTTP_POST) return;
-  LocConf& conf = loc_conf(r);
-  if (!is_page(r, pin, conf) || is_prefetch(r, pin) || !switched_on(r, conf)) return;
-  bool everything = served.data() == nullptr;
-  bool recent = everything && recent_exposures().was_here(pin.exposures, pin.plan->zone.filter().rotations());
-  if (recent && !pin.remembers) return;
+[[gnu::noinline]] void count_all(ngx_http_request_t* r, Pin& pin, std::string_view served, bool recent) noexcept {
   for (const Decision& decision : pin.all()) {
     if (!decision.enrolled() || decision.epoch == 0) continue;
     const PlanExperiment& experiment = *decision.experiment;
-    if (!everything && !experiment.edge && !served_it(served, experiment.key, experiment.arms[decision.arm].variant)) {
+    if (served.data() != nullptr && !experiment.edge &&
+        !served_it(served, experiment.key, experiment.arms[decision.arm].variant)) {
       continue;
     }
     const UnitValue& unit = pin.units[experiment.unit];  // read, since the decision was made for it
@@ -108,6 +99,19 @@ void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) n
       count_without_memory(pin, decision, unit);
     }
   }
+}
+
+}  // namespace
+
+void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
+  if (pin.exposures == 0 && !pin.remembers) return;
+  if (r->method != NGX_HTTP_GET && r->method != NGX_HTTP_POST) return;
+  LocConf& conf = loc_conf(r);
+  if (!is_page(r, pin, conf) || is_prefetch(r, pin)) return;
+  if (conf.exposure != nullptr && !switched_on(r, conf)) return;
+  bool recent =
+      served.data() == nullptr && recent_exposures().was_here(pin.exposures, pin.plan->zone.filter().rotations());
+  if (!recent || pin.remembers) count_all(r, pin, served, recent);
 }
 
 }  // namespace experiment::ngx

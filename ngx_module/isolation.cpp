@@ -50,16 +50,13 @@ bool was_isolated(const ngx_http_cache_t& cache) noexcept {
 }
 #endif
 
-void hide(ngx_table_elt_t* header) noexcept {
-  if (header != nullptr) header->hash = 0;
-}
-
 bool ends_as_cdn_cache_control(std::string_view name) noexcept {
   return name.size() >= 17 && contains(name.substr(name.size() - 17), "cdn-cache-control");
 }
 
-// Cache-Control of the origin forbids storing at all: stricter than ours, so it stays.
-bool take_cache_headers(ngx_http_request_t* r) noexcept {
+// Takes out what others say about storing. Returns: whether the origin's Cache-Control forbids it altogether, which is
+// stricter than ours.
+[[gnu::noinline]] bool take_cache_headers(ngx_http_request_t* r) noexcept {
   bool no_store = false;
   for (Headers h(r->headers_out.headers); h; h.next()) {
     if (h->hash == 0) continue;
@@ -71,12 +68,14 @@ bool take_cache_headers(ngx_http_request_t* r) noexcept {
       h->hash = 0;
     }
   }
+  r->headers_out.expires = nullptr;
+  clear_cache_control(r);
   return no_store;
 }
 
 // Tags for purging in a cache that computes the cohort itself: "exp:key" and "exp:key:variant" of each experiment that
 // applied.
-void push_tags(ngx_http_request_t* r, const Pin& pin) noexcept {
+[[gnu::noinline]] void push_tags(ngx_http_request_t* r, const Pin& pin) noexcept {
   std::size_t room = 0;
   for (const Decision& decision : pin.all()) room += 2 * decision.experiment->key.size() + bandit::kMaxKeyBytes + 24;
   auto* memory = static_cast<u_char*>(ngx_pnalloc(r->pool, 3 * room + 1));
@@ -110,11 +109,31 @@ void push_tags(ngx_http_request_t* r, const Pin& pin) noexcept {
   }
 }
 
+[[gnu::noinline]] void isolate_tag(ngx_http_request_t* r, Pin& pin) noexcept {
+  ngx_table_elt_t* tag = r->headers_out.etag;
+  std::string_view token = cohort_token(r, &pin, CohortScope::kOutward);
+  std::string_view with = token == "-" ? view(tag->value) : tag_with_token(r->pool, view(tag->value), token);
+  if (with.empty()) {
+    ngx_http_clear_etag(r);
+  } else {
+    tag->value = borrow(with);
+  }
+}
+
+// What the client sent is compared with what it is sent, tokens and all.
+[[gnu::noinline]] void restore_conditions(ngx_http_request_t* r, const Conditions& sent) noexcept {
+  auto& in = r->headers_in;
+  if (in.if_none_match != nullptr && sent.if_none_match.kept.data != nullptr)
+    in.if_none_match->value = sent.if_none_match.kept;
+  if (in.if_match != nullptr && sent.if_match.kept.data != nullptr) in.if_match->value = sent.if_match.kept;
+  if (in.if_range != nullptr && sent.if_range.kept.data != nullptr) in.if_range->value = sent.if_range.kept;
+}
+
 }  // namespace
 
-void isolate_inward(ngx_http_request_t* r, Pin* pin) noexcept {
 #if (NGX_HTTP_CACHE)
-  if (r->cache == nullptr || loc_conf(r).cache == 0) return;
+void isolate_cache(ngx_http_request_t* r, Pin* pin) noexcept {
+  if (loc_conf(r).cache == 0) return;
   ngx_http_cache_t& cache = *r->cache;
   bool mixed = r->cached && !was_isolated(cache) && cohort_token(r, pin, CohortScope::kInward) != "-";
   if (mixed) {
@@ -138,45 +157,26 @@ void isolate_inward(ngx_http_request_t* r, Pin* pin) noexcept {
   ngx_memcpy(ngx_cpymem(ngx_cpymem(joined, vary.data(), vary.size()), ", ", 2), kCohortHeader.data(),
              kCohortHeader.size());
   cache.vary = {length, joined};
-#endif
 }
+#endif
 
 void isolate_validators(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (!anything_applied(&pin) || isolation_of(r) == Isolation::kOff) return;
-  if (ngx_table_elt_t* tag = r->headers_out.etag; tag != nullptr) {
-    std::string_view token = cohort_token(r, &pin, CohortScope::kOutward);
-    std::string_view with = token == "-" ? view(tag->value) : tag_with_token(r->pool, view(tag->value), token);
-    if (with.empty()) {
-      ngx_http_clear_etag(r);
-    } else {
-      tag->value = borrow(with);
-    }
-  }
+  if (!pin.applied || isolation_of(r) == Isolation::kOff) return;
+  if (r->headers_out.etag != nullptr) isolate_tag(r, pin);
   r->headers_out.last_modified_time = -1;
-  hide(r->headers_out.last_modified);
+  if (r->headers_out.last_modified != nullptr) r->headers_out.last_modified->hash = 0;
   r->headers_out.last_modified = nullptr;
-  // What the client sent is compared with what it is sent, tokens and all.
-  auto& in = r->headers_in;
-  if (pin.conditions == nullptr) return;
-  const Conditions& sent = *pin.conditions;
-  if (in.if_none_match != nullptr && sent.if_none_match.kept.data != nullptr)
-    in.if_none_match->value = sent.if_none_match.kept;
-  if (in.if_match != nullptr && sent.if_match.kept.data != nullptr) in.if_match->value = sent.if_match.kept;
-  if (in.if_range != nullptr && sent.if_range.kept.data != nullptr) in.if_range->value = sent.if_range.kept;
+  if (pin.conditions != nullptr) restore_conditions(r, *pin.conditions);
 }
 
 void isolate_outward(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (isolation_of(r) == Isolation::kOff) return;
-  if (!anything_applied(&pin) && !pin.cookie_sent) return;
-  if (isolation_of(r) == Isolation::kTagged && !pin.cookie_sent) {
-    push_tags(r, pin);
-    return;
-  }
-  bool no_store = take_cache_headers(r);
-  r->headers_out.expires = nullptr;
-  clear_cache_control(r);
-  constexpr std::string_view kPrivate = "private, no-cache", kNoStore = "private, no-cache, no-store";
-  push_outbound(r, "Cache-Control", no_store ? kNoStore : kPrivate);
+  Isolation isolation = isolation_of(r);
+  if (isolation == Isolation::kOff || (!pin.applied && !pin.cookie_sent)) return;
+  if (isolation == Isolation::kTagged && !pin.cookie_sent) return push_tags(r, pin);
+  constexpr std::string_view kName = "Cache-Control", kPrivate = "private, no-cache",
+                             kNoStore = "private, no-cache, no-store";
+  bool no_store = r->headers_out.headers.part.nelts != 0 && take_cache_headers(r);
+  push_outbound(r, kName, no_store ? kNoStore : kPrivate);
 }
 
 }  // namespace experiment::ngx

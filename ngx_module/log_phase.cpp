@@ -38,7 +38,20 @@ struct Observation {
   bool upstream_failed = false;  // seen behind error_page and retries as well
 };
 
-Observation observation_of(ngx_http_request_t* r) noexcept {
+[[gnu::noinline]] void observe_upstream(ngx_http_request_t* r, ngx_uint_t status, Observation& seen) noexcept {
+  std::uint64_t upstream_ms = 0;
+  for (const auto& state : elements<ngx_http_upstream_state_t>(r->upstream_states)) {
+    if (state.peer == nullptr) continue;
+    seen.upstream = true;
+    if (state.response_time != static_cast<ngx_msec_t>(-1)) upstream_ms += state.response_time;
+    // No status: the peer said nothing, which is its fault unless the client left before.
+    bool silent = state.status == 0 && status != NGX_HTTP_CLIENT_CLOSED_REQUEST;
+    seen.upstream_failed = seen.upstream_failed || state.status >= 500 || silent;
+  }
+  seen.upstream_time = duration_of(upstream_ms);
+}
+
+inline Observation observation_of(ngx_http_request_t* r) noexcept {
   Observation seen;
   ngx_uint_t status = r->err_status != 0 ? r->err_status : r->headers_out.status;
   seen.status_class = status >= 100 && status < 600 ? status / 100 - 1 : 4;
@@ -50,16 +63,7 @@ Observation observation_of(ngx_http_request_t* r) noexcept {
 #if (NGX_HTTP_CACHE)
   if (r->upstream != nullptr) seen.cache = r->upstream->cache_status;
 #endif
-  std::uint64_t upstream_ms = 0;
-  for (const auto& state : elements<ngx_http_upstream_state_t>(r->upstream_states)) {
-    if (state.peer == nullptr) continue;
-    seen.upstream = true;
-    if (state.response_time != static_cast<ngx_msec_t>(-1)) upstream_ms += state.response_time;
-    // No status: the peer said nothing, which is its fault unless the client left before.
-    bool silent = state.status == 0 && status != NGX_HTTP_CLIENT_CLOSED_REQUEST;
-    seen.upstream_failed = seen.upstream_failed || state.status >= 500 || silent;
-  }
-  seen.upstream_time = duration_of(upstream_ms);
+  if (r->upstream_states != nullptr) observe_upstream(r, status, seen);
   return seen;
 }
 

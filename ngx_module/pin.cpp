@@ -73,17 +73,17 @@ Pin* make_pin(ngx_http_request_t* r, Plan& plan, std::size_t decisions) noexcept
   std::size_t units = main_conf(main).units.size();
   static_assert(alignof(Pin) <= NGX_ALIGNMENT && sizeof(Pin) % alignof(UnitValue) == 0 &&
                 sizeof(UnitValue) % alignof(Decision) == 0);
-  ngx_pool_cleanup_t* cleanup =
-      ngx_pool_cleanup_add(main->pool, sizeof(Pin) + units * sizeof(UnitValue) + decisions * sizeof(Decision));
-  if (cleanup == nullptr) return nullptr;
-  auto* pin = new (cleanup->data) Pin();
+  void* memory = ngx_palloc(main->pool, sizeof(Pin) + units * sizeof(UnitValue) + decisions * sizeof(Decision));
+  if (memory == nullptr) return nullptr;
+  auto* pin = new (memory) Pin();
+  pin->cleanup = {release, pin, main->pool->cleanup};
+  main->pool->cleanup = &pin->cleanup;
   pin->units = reinterpret_cast<UnitValue*>(pin + 1);
   for (std::size_t u = 0; u < units; ++u) new (&pin->units[u]) UnitValue();
   pin->decisions = reinterpret_cast<Decision*>(pin->units + units);
   pin->capacity = static_cast<std::uint16_t>(decisions);
   pin->plan = &plan;
   ++plan.references;
-  cleanup->handler = release;
   ngx_http_set_ctx(main, pin, ngx_http_experiment_module);
   return pin;
 }

@@ -54,6 +54,7 @@ enum class Answer : std::uint8_t { kUnread, kNo, kYes };
 
 struct Pin {
   Plan* plan = nullptr;
+  ngx_pool_cleanup_t cleanup = {};     // lets go of the plan
   const Placement* decided = nullptr;  // the location's list that was gone through last: not again for every variable
   Decision* decisions = nullptr;
   std::uint16_t count = 0, capacity = 0;

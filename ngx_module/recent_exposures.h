@@ -13,10 +13,7 @@ class RecentExposures {
   // Whether these exposures were marked since the filter's last rotation; they count as marked from here on.
   // `signature` names units, experiments and epochs: 64 well mixed bits, not 0.
   bool was_here(std::uint64_t signature, std::uint64_t rotations) noexcept {
-    if (rotations != rotations_) {
-      places_.fill(0);
-      rotations_ = rotations;
-    }
+    if (rotations != rotations_) forget(rotations);
     std::uint64_t& place = places_[signature >> (64 - kBits)];
     bool known = place == signature;
     place = signature;
@@ -24,6 +21,11 @@ class RecentExposures {
   }
 
  private:
+  [[gnu::noinline]] void forget(std::uint64_t rotations) noexcept {
+    places_.fill(0);
+    rotations_ = rotations;
+  }
+
   static constexpr int kBits = 13;  // 64 KiB
   std::array<std::uint64_t, std::size_t{1} << kBits> places_{};
   std::uint64_t rotations_ = 0;

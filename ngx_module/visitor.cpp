@@ -1,5 +1,7 @@
 #include "ngx_module/visitor.h"
 
+#include <initializer_list>
+
 #include "ngx_module/header_list.h"
 #include "shared/bots.h"
 
@@ -10,39 +12,42 @@ Answer answer(bool yes) noexcept {
   return yes ? Answer::kYes : Answer::kNo;
 }
 
-bool is_fetched_ahead(std::string_view purpose) noexcept {
-  return purpose.find("prefetch") != purpose.npos || purpose.find("prerender") != purpose.npos;
+// What the walk over the headers finds.
+struct Found {
+  std::string_view dest, mode, accept;
+  bool ahead = false;
+};
+
+constexpr std::uint64_t lengths_of(std::initializer_list<std::string_view> names) noexcept {
+  std::uint64_t lengths = 0;
+  for (std::string_view name : names) lengths |= std::uint64_t{1} << name.size();
+  return lengths;
+}
+constexpr std::uint64_t kLengths =
+    lengths_of({"accept", "purpose", "sec-fetch-dest", "sec-fetch-mode", "sec-purpose", "x-moz"});
+
+[[gnu::noinline]] void look_at(const ngx_table_elt_t& header, Found& found) noexcept {
+  std::string_view value = view(header.value);
+  if (is_exactly(header, "accept")) {
+    if (found.accept.empty()) found.accept = value;
+  } else if (is_exactly(header, "sec-fetch-dest")) {
+    if (found.dest.empty()) found.dest = value;
+  } else if (is_exactly(header, "sec-fetch-mode")) {
+    if (found.mode.empty()) found.mode = value;
+  } else if (is_exactly(header, "sec-purpose") || is_exactly(header, "purpose") || is_exactly(header, "x-moz")) {
+    found.ahead = found.ahead || value.find("prefetch") != value.npos || value.find("prerender") != value.npos;
+  }
 }
 
 // One walk over the headers answers both questions.
 void read_headers(ngx_http_request_t* main, Pin& pin) noexcept {
-  std::string_view dest, mode, accept;
-  bool ahead = false;
+  Found found;
   each_header(main->headers_in.headers, [&](const ngx_table_elt_t& header) {
-    switch (header.key.len) {
-      case 5:  // X-Moz
-        if (is_exactly(header, "x-moz")) ahead = ahead || is_fetched_ahead(view(header.value));
-        break;
-      case 6:
-        if (accept.empty() && is_exactly(header, "accept")) accept = view(header.value);
-        break;
-      case 7:
-        if (is_exactly(header, "purpose")) ahead = ahead || is_fetched_ahead(view(header.value));
-        break;
-      case 11:
-        if (is_exactly(header, "sec-purpose")) ahead = ahead || is_fetched_ahead(view(header.value));
-        break;
-      case 14:
-        if (dest.empty() && is_exactly(header, "sec-fetch-dest")) dest = view(header.value);
-        if (mode.empty() && is_exactly(header, "sec-fetch-mode")) mode = view(header.value);
-        break;
-      default:
-        break;
-    }
+    if (header.key.len < 64 && (kLengths >> header.key.len & 1) != 0) look_at(header, found);
   });
-  pin.prefetch = answer(ahead);
-  bool page =
-      !dest.empty() ? dest == "document" || dest == "iframe" : mode.empty() && accept.find("text/html") != accept.npos;
+  pin.prefetch = answer(found.ahead);
+  bool page = !found.dest.empty() ? found.dest == "document" || found.dest == "iframe"
+                                  : found.mode.empty() && found.accept.find("text/html") != found.accept.npos;
   pin.navigation = answer(main->method == NGX_HTTP_GET && page);
 }
 
