@@ -29,6 +29,22 @@ inline std::uint64_t draw(std::uint64_t seed, std::uint64_t unit_hash) noexcept 
   return XXH3_64bits_withSeed(&unit_hash, sizeof unit_hash, seed);
 }
 
+// draw() of many units with one seed: what depends on the seed alone is done once. XXH3 of 8 bytes is
+// rrmxmx(input ^ key) (xxHash specification, "XXH3 4-8 bytes"), with the halves of the input swapped.
+class Draws {
+ public:
+  Draws() = default;
+  explicit Draws(std::uint64_t seed) noexcept
+      : key_((XXH_readLE64(XXH3_kSecret + 8) ^ XXH_readLE64(XXH3_kSecret + 16)) -
+             (seed ^ static_cast<std::uint64_t>(XXH_swap32(static_cast<XXH32_hash_t>(seed))) << 32)) {}
+  std::uint64_t operator()(std::uint64_t unit_hash) const noexcept {
+    return XXH3_rrmxmx((unit_hash << 32 | unit_hash >> 32) ^ key_, sizeof unit_hash);
+  }
+
+ private:
+  std::uint64_t key_ = 0;
+};
+
 // (h * 10000) >> 64, in [0, kSlots).
 inline int slot(std::uint64_t h) noexcept {
   return static_cast<int>((static_cast<unsigned __int128>(h) * kSlots) >> 64);

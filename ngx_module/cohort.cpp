@@ -61,10 +61,12 @@ std::string_view cohort_token(ngx_http_request_t* r, Pin* pin, CohortScope scope
   if (pin == nullptr || !pin->applied) return kNoCohort;
   if (scope == CohortScope::kOutward) return write_token(r, *pin, scope);
   if (pin->token_count != pin->count) {
-    pin->token = write_token(r->main, *pin, scope);
+    std::string_view token = write_token(r->main, *pin, scope);
+    pin->token = token.data();
+    pin->token_size = static_cast<std::uint16_t>(token.size());
     pin->token_count = pin->count;
   }
-  return pin->token;
+  return {pin->token, pin->token_size};
 }
 
 std::string_view assignments(ngx_http_request_t* r, const Pin* pin) noexcept {

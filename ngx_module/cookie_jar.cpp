@@ -69,9 +69,9 @@ bool push_units(ngx_http_request_t* r, Pin& pin) noexcept {
   const MainConf& conf = main_conf(r);
   bool any = false;
   for (std::size_t u = 0; u < conf.units.size(); ++u) {
-    const UnitValue& unit = pin.units[u];
+    const UnitValue& unit = pin.units()[u];
     if (unit.state != UnitValue::kPresent || !unit.minted) continue;
-    any = push_cookie(r, pin, *conf.units[u]->minted(), unit.id) || any;
+    any = push_cookie(r, pin, *conf.units[u]->minted(), unit.id()) || any;
     worker_counters().units_minted.fetch_add(1, std::memory_order_relaxed);
   }
   return any;

@@ -104,9 +104,8 @@ void decide_unit(ngx_http_request_t* r, Pin& pin, Decision& decision) noexcept {
   }
 }
 
-bool has_room(ngx_http_request_t* main, Pin& pin, std::size_t more) noexcept {
-  std::size_t needed = pin.count + more;
-  if (needed <= pin.capacity) return true;
+// False: out of memory.
+[[gnu::noinline]] bool grow(ngx_http_request_t* main, Pin& pin, std::size_t needed) noexcept {
   auto* grown = static_cast<Decision*>(ngx_palloc(main->pool, needed * sizeof(Decision)));
   if (grown == nullptr) return false;
   std::copy(pin.decisions, pin.decisions + pin.count, grown);
@@ -115,7 +114,7 @@ bool has_room(ngx_http_request_t* main, Pin& pin, std::size_t more) noexcept {
   return true;
 }
 
-void decide_one(ngx_http_request_t* r, Pin& pin, const Placed& placed, Decision& decision) noexcept {
+[[gnu::noinline]] void decide_one(ngx_http_request_t* r, Pin& pin, const Placed& placed, Decision& decision) noexcept {
   decision = {placed.experiment, 0, placed.index, 0, Reason::kKilled, 0, false, false};
   bool killed = (placed.block->mask.load(std::memory_order_acquire) & shared::kMaskExperiment) != 0;
   if (killed || pin.plan->zone.is_killed()) return;
@@ -132,7 +131,7 @@ void decide_one(ngx_http_request_t* r, Pin& pin, const Placed& placed, Decision&
 [[gnu::always_inline]] inline bool decide_plain(const shared::Zone& zone, const Placed& placed, std::uint64_t hash,
                                                 Decision& decision) noexcept {
   shared::Zone::Pick pick{};
-  if (!zone.pick(*placed.block, bandit::slot(bandit::draw(placed.arm_seed, hash)), pick)) return false;
+  if (!zone.pick(*placed.block, bandit::slot(placed.arm_draws(hash)), pick)) return false;
   decision = {placed.experiment,
               pick.epoch->id,
               placed.index,
@@ -144,37 +143,47 @@ void decide_one(ngx_http_request_t* r, Pin& pin, const Placed& placed, Decision&
   return true;
 }
 
-void decide_all(ngx_http_request_t* r, Pin& pin, const std::vector<Placed>& live) noexcept {
-  if (live.empty() || !has_room(r, pin, live.size())) return;
+// Whether the first `count` decisions are about other experiments.
+bool is_new(const Pin& pin, std::uint16_t count, std::uint16_t index) noexcept {
+  auto same = [&](const Decision& decision) { return decision.index == index; };
+  return std::none_of(pin.decisions, pin.decisions + count, same);
+}
+
+// Requires: there is room. The loop's usual way calls nothing: it is most of what a request with experiments costs.
+inline void decide_all(ngx_http_request_t* r, Pin& pin, const PlanPlacement& placement) noexcept {
   const shared::Zone zone = pin.plan->zone;
   const bool usual = !zone.is_killed() && !is_bot(r, pin);
-  const bool again = pin.count != 0;
-  for (const Placed& placed : live) {
-    if (again && pin.find(placed.index) != nullptr) continue;
-    Decision& decision = pin.decisions[pin.count++];
+  const std::uint16_t before = pin.count;
+  Decision* decision = pin.decisions + before;
+  const UnitValue* unit = nullptr;
+  int unit_number = -1;
+  for (const Placed& placed : placement.live) {
+    if (before != 0 && !is_new(pin, before, placed.index)) continue;
     if (usual && placed.plain && placed.block->mask.load(std::memory_order_acquire) == 0) {
-      const UnitValue& unit = unit_of(r, pin, placed.unit);
-      if (unit.state == UnitValue::kPresent && !unit.memory && decide_plain(zone, placed, unit.hash, decision)) {
+      if (placed.unit != unit_number) unit = &unit_of(r, pin, unit_number = placed.unit);
+      if (unit->without_memory() && decide_plain(zone, placed, unit->hash, *decision)) {
+        pin.will_expose(placed.identity ^ decision->epoch ^ unit->hash);
         pin.applied = true;
-        pin.will_expose(placed.identity ^ decision.epoch ^ unit.hash);
+        ++decision;
         continue;
       }
     }
-    decide_one(r, pin, placed, decision);
+    decide_one(r, pin, placed, *decision++);
   }
+  pin.count = static_cast<std::uint16_t>(decision - pin.decisions);
 }
 
 }  // namespace
 
 Pin* decide_here(ngx_http_request_t* r, Pin* pin) noexcept {
-  const Placement& placement = *loc_conf(r).placement;
-  if (pin == nullptr) {
-    Plan* plan = current_plan();
-    if (plan != nullptr) pin = make_pin(r, *plan, plan->placements[placement.number].live.size());
-    if (pin == nullptr) return nullptr;
-  }
-  pin->decided = &placement;
-  decide_all(r, *pin, pin->plan->placements[placement.number].live);
+  const Placement* placement = loc_conf(r).placement;
+  Plan* plan = pin != nullptr ? pin->plan : current_plan();
+  if (plan == nullptr) return nullptr;
+  const PlanPlacement& placed = plan->placements[placement->number];
+  if (pin == nullptr && (pin = make_pin(r, *plan, placed.count)) == nullptr) return nullptr;
+  pin->decided = placement;
+  std::size_t needed = pin->count + placed.count;
+  if (placed.count != 0 && (needed <= pin->capacity || grow(r, *pin, needed))) decide_all(r, *pin, placed);
   return pin;
 }
 

@@ -92,7 +92,7 @@ void count_without_memory(const Pin& pin, const Decision& decision, const UnitVa
         !served_it(served, experiment.key, experiment.arms[decision.arm].variant)) {
       continue;
     }
-    const UnitValue& unit = pin.units[experiment.unit];  // read, since the decision was made for it
+    const UnitValue& unit = pin.units()[experiment.unit];  // read, since the decision was made for it
     if (unit.memory) {
       count_with_memory(r, pin, decision, unit);
     } else if (!recent) {
@@ -103,8 +103,7 @@ void count_without_memory(const Pin& pin, const Decision& decision, const UnitVa
 
 }  // namespace
 
-void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
-  if (pin.exposures == 0 && !pin.remembers) return;
+void count_shown(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
   if (r->method != NGX_HTTP_GET && r->method != NGX_HTTP_POST) return;
   LocConf& conf = loc_conf(r);
   if (!is_page(r, pin, conf) || is_prefetch(r, pin)) return;

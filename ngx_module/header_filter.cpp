@@ -14,12 +14,14 @@ namespace {
 ngx_http_output_header_filter_pt next_of_first = nullptr;
 ngx_http_output_header_filter_pt next_of_outward = nullptr;
 
-// What the backend says to us. Experiment-Served is taken out, and its value has no data where it is absent.
+// What the backend says to us.
 struct Said {
-  std::string_view served;
+  std::string_view served;  // Experiment-Served; no data: absent
   bool reward = false;
 };
-Said take_said(ngx_http_request_t* r) noexcept {
+
+// Takes Experiment-Served out.
+[[gnu::noinline]] Said take_said(ngx_http_request_t* r) noexcept {
   Said said;
   each_header(r->headers_out.headers, [&](ngx_table_elt_t& header) {
     if (header.key.len != 17 || (header.key.data[0] | 0x20) != 'e' || header.hash == 0) return;
@@ -33,27 +35,36 @@ Said take_said(ngx_http_request_t* r) noexcept {
   return said;
 }
 
+[[gnu::noinline]] void filter_subrequest(ngx_http_request_t* r) noexcept {
+  Pin* pin = find_pin(r);
+  isolate_inward(r, pin);
+  if (take_said(r).reward) harvest(r, nullptr);
+  // If-Range is compared with each slice of the answer.
+  if (pin != nullptr && r->subrequest_ranges) isolate_validators(r, *pin);
+}
+
+// Returns: the pin, which rewards may have made.
+[[gnu::noinline]] Pin* count_rewards(ngx_http_request_t* r, const Said& said) noexcept {
+  Pin* pin = ensure_pin(r);
+  if (said.reward) harvest(r, pin);
+  if (pin != nullptr) count_location_rewards(r, *pin);
+  return pin;
+}
+
 // Before not_modified.
 ngx_int_t first_filter(ngx_http_request_t* r) noexcept {
   // A reload that failed may have left us in the chain of workers whose configuration has no zone.
   if (main_conf(r).shm == nullptr) return next_of_first(r);
-  Said said = take_said(r);
   if (r != r->main) {
-    Pin* pin = find_pin(r);
-    isolate_inward(r, pin);
-    if (said.reward) harvest(r, nullptr);
-    // If-Range is compared with each slice of the answer.
-    if (pin != nullptr && r->subrequest_ranges) isolate_validators(r, *pin);
+    filter_subrequest(r);
     return next_of_first(r);
   }
   Pin* pin = ensure_decisions(r);
   isolate_inward(r, pin);
+  Said said;
+  if (r->headers_out.headers.part.nelts != 0) said = take_said(r);
   if (pin != nullptr) count_exposures(r, *pin, said.served);
-  if (said.reward || loc_conf(r).rewards != nullptr) {
-    pin = ensure_pin(r);
-    if (said.reward) harvest(r, pin);
-    if (pin != nullptr) count_location_rewards(r, *pin);
-  }
+  if (said.reward || loc_conf(r).rewards != nullptr) pin = count_rewards(r, said);
   if (pin != nullptr) isolate_validators(r, *pin);
   return next_of_first(r);
 }

@@ -11,10 +11,7 @@
 namespace experiment::ngx {
 namespace {
 
-void release(void* data) noexcept {
-  auto& pin = *static_cast<Pin*>(data);
-  if (pin.plan != nullptr) release_plan(pin.plan);
-}
+constexpr std::size_t kMaxUnitBytes = 256;
 
 // 128 random bits as 22 base64url characters; empty when there is no randomness or no memory.
 std::string_view mint(ngx_http_request_t* r) noexcept {
@@ -26,12 +23,14 @@ std::string_view mint(ngx_http_request_t* r) noexcept {
 }
 
 // The first header of this name; empty where there is none.
-std::string_view header_value(ngx_http_request_t* r, std::string_view lowcase) noexcept {
-  std::string_view value;
-  each_header(r->headers_in.headers, [&](const ngx_table_elt_t& header) {
-    if (is_exactly(header, lowcase) && value.data() == nullptr) value = view(header.value);
-  });
-  return value;
+[[gnu::noinline]] std::string_view header_value(ngx_http_request_t* r, std::string_view lowcase) noexcept {
+  for (const ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
+    auto* header = static_cast<const ngx_table_elt_t*>(part->elts);
+    for (const ngx_table_elt_t* end = header + part->nelts; header != end; ++header) {
+      if (is_exactly(*header, lowcase)) return view(header->value);
+    }
+  }
+  return {};
 }
 
 // Behind cookies of a name that differs in case only.
@@ -54,9 +53,13 @@ std::string_view exact_cookie(ngx_http_request_t* r, std::string_view name) noex
 
 }  // namespace
 
+void release_pin(void* pin) noexcept {
+  release_plan(static_cast<Pin*>(pin)->plan);
+}
+
 Pin* find_lost_pin(ngx_http_request_t* main) noexcept {
   for (ngx_pool_cleanup_t* c = main->pool->cleanup; c != nullptr; c = c->next) {
-    if (c->handler != release) continue;
+    if (c->handler != release_pin) continue;
     ngx_http_set_ctx(main, c->data, ngx_http_experiment_module);
     return static_cast<Pin*>(c->data);
   }
@@ -65,51 +68,34 @@ Pin* find_lost_pin(ngx_http_request_t* main) noexcept {
 
 Pin* make_pin(ngx_http_request_t* r) noexcept {
   Plan* plan = current_plan();
-  return plan == nullptr ? nullptr : make_pin(r, *plan, 0);
-}
-
-Pin* make_pin(ngx_http_request_t* r, Plan& plan, std::size_t decisions) noexcept {
-  ngx_http_request_t* main = r->main;
-  std::size_t units = main_conf(main).units.size();
-  static_assert(alignof(Pin) <= NGX_ALIGNMENT && sizeof(Pin) % alignof(UnitValue) == 0 &&
-                sizeof(UnitValue) % alignof(Decision) == 0);
-  void* memory = ngx_palloc(main->pool, sizeof(Pin) + units * sizeof(UnitValue) + decisions * sizeof(Decision));
-  if (memory == nullptr) return nullptr;
-  auto* pin = new (memory) Pin();
-  pin->cleanup = {release, pin, main->pool->cleanup};
-  main->pool->cleanup = &pin->cleanup;
-  pin->units = reinterpret_cast<UnitValue*>(pin + 1);
-  for (std::size_t u = 0; u < units; ++u) new (&pin->units[u]) UnitValue();
-  pin->decisions = reinterpret_cast<Decision*>(pin->units + units);
-  pin->capacity = static_cast<std::uint16_t>(decisions);
-  pin->plan = &plan;
-  ++plan.references;
-  ngx_http_set_ctx(main, pin, ngx_http_experiment_module);
-  return pin;
+  return plan == nullptr ? nullptr : make_pin(r->main, *plan, 0);
 }
 
 void read_unit(ngx_http_request_t* r, Pin& pin, int number) noexcept {
   r = r->main;
   const Unit& unit = *main_conf(r).units[static_cast<std::size_t>(number)];
-  UnitValue& value = pin.units[number];
+  UnitValue& value = pin.units()[number];
   value.state = UnitValue::kNone;
+  std::string_view id;
   for (const auto& source : unit.sources) {
-    std::string_view id = source.cookie            ? cookie_value(r, pin, *source.cookie)
-                          : !source.header.empty() ? header_value(r, source.header)
-                                                   : indexed(r, source.index);
-    if (id.empty() || id.size() > 256) continue;
-    value.id = id;
+    std::string_view found = !source.header.empty() ? header_value(r, source.header)
+                             : source.cookie        ? cookie_value(r, pin, *source.cookie)
+                                                    : indexed(r, source.index);
+    if (found.empty() || found.size() > kMaxUnitBytes) continue;
+    id = found;
     value.memory = source.cookie.has_value();
     break;
   }
   // Only a page that a person opens gets an id: of several scripts at once each would set another.
-  if (value.id.empty() && unit.mint && !pin.headers_out && is_navigation(r, pin)) {
-    value.id = mint(r);
+  if (id.empty() && unit.mint && !pin.headers_out && is_navigation(r, pin)) {
+    id = mint(r);
     value.memory = value.minted = pin.minted = true;
   }
-  if (value.id.empty()) return;
+  if (id.empty()) return;
   value.state = UnitValue::kPresent;
-  value.hash = bandit::unit_hash(value.id);
+  value.text = id.data();
+  value.size = static_cast<std::uint16_t>(id.size());
+  value.hash = bandit::unit_hash(id);
 }
 
 shared::CookieRecords* cookie_records(ngx_http_request_t* r, Pin& pin) noexcept {

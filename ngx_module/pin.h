@@ -6,6 +6,7 @@
 // it holds on to. Small, since every request with an experiment makes one: what few requests need hangs from pointers.
 #pragma once
 
+#include <new>
 #include <type_traits>
 
 #include "bandit/assignment.h"
@@ -20,8 +21,11 @@ struct UnitValue {
   State state = kUnread;
   bool memory = false;  // came from a cookie= source, minted or not
   bool minted = false;  // in this request
-  std::uint64_t hash = 0;
-  std::string_view id;  // in the request's headers or its pool
+  std::uint16_t size;   // of the id; this and the rest where it is present
+  const char* text;     // in the request's headers or its pool
+  std::uint64_t hash;
+  bool without_memory() const noexcept { return state == kPresent && !memory; }
+  std::string_view id() const noexcept { return {text, size}; }
 };
 
 // An experiment's decision in this request. It "applied" when other units may see something else at this place: then it
@@ -57,24 +61,25 @@ struct Pin {
   ngx_pool_cleanup_t cleanup = {};     // lets go of the plan
   const Placement* decided = nullptr;  // the location's list that was gone through last: not again for every variable
   Decision* decisions = nullptr;
-  std::uint16_t count = 0, capacity = 0;
-  std::uint16_t next = 0;    // behind the decision that was found last
-  bool applied = false;      // one of the decisions did
-  bool remembers = false;    // one of them is in the cookie, or will be
-  bool cookie_read = false;  // if there was memory for it
+  std::uint64_t exposures = 0;  // names those that the filter remembers: units, experiments, epochs; 0: none
+  shared::CookieRecords* records = nullptr;  // of the cookie; nullptr: none was read and none was made
+  Conditions* conditions = nullptr;          // nullptr: the client sent none
+  const char* token = nullptr;               // the inward one, of the first `token_count` decisions
+  std::uint16_t token_size = 0, token_count = 0;
+  std::uint16_t count = 0, capacity = 0;  // of decisions
+  std::uint16_t next = 0;                 // behind the decision that was found last
+  bool applied = false;                   // one of the decisions did
+  bool remembers = false;                 // one of them is in the cookie, or will be
+  bool cookie_read = false;               // if there was memory for it
   bool cookie_changed = false;
   bool headers_out = false;  // our filter has run: too late to set a cookie
   bool cookie_sent = false;  // Set-Cookie was added
   bool minted = false;       // an id, for one of the units
   bool warned_subrequest = false;
   Answer bot = Answer::kUnread, navigation = Answer::kUnread, prefetch = Answer::kUnread, https = Answer::kUnread;
-  UnitValue* units = nullptr;                // by MainConf::units
-  shared::CookieRecords* records = nullptr;  // of the cookie; nullptr: none was read and none was made
-  std::uint64_t exposures = 0;       // names those that the filter remembers: units, experiments, epochs; 0: none
-  Conditions* conditions = nullptr;  // nullptr: the client sent none
-  std::string_view token;            // the inward one, of the first `token_count` decisions
-  std::uint16_t token_count = 0;
 
+  // By MainConf::units; behind the pin in its memory.
+  UnitValue* units() noexcept { return reinterpret_cast<UnitValue*>(this + 1); }
   // The decision on an experiment, by its index in the plan; nullptr: none.
   Decision* find(int experiment) noexcept {
     for (std::uint16_t i = 0; i < count; ++i) {
@@ -95,8 +100,26 @@ static_assert(std::is_trivially_destructible_v<Pin> && std::is_trivially_destruc
 
 // The main request's pin after an internal redirect, which took it out of r->ctx.
 Pin* find_lost_pin(ngx_http_request_t* main) noexcept;
+// Ends a pin's hold on its plan.
+void release_pin(void* pin) noexcept;
 // Makes the main request's pin, with room for `decisions`; nullptr: out of memory.
-Pin* make_pin(ngx_http_request_t* r, Plan& plan, std::size_t decisions) noexcept;
+inline Pin* make_pin(ngx_http_request_t* main, Plan& plan, std::size_t decisions) noexcept {
+  static_assert(alignof(Pin) <= NGX_ALIGNMENT && sizeof(Pin) % alignof(UnitValue) == 0 &&
+                sizeof(UnitValue) % alignof(Decision) == 0);
+  std::size_t units = plan.units;
+  void* memory = ngx_palloc(main->pool, sizeof(Pin) + units * sizeof(UnitValue) + decisions * sizeof(Decision));
+  if (memory == nullptr) return nullptr;
+  auto* pin = new (memory) Pin();
+  pin->cleanup = {release_pin, pin, main->pool->cleanup};
+  main->pool->cleanup = &pin->cleanup;
+  for (std::size_t u = 0; u < units; ++u) new (&pin->units()[u]) UnitValue;
+  pin->decisions = reinterpret_cast<Decision*>(pin->units() + units);
+  pin->capacity = static_cast<std::uint16_t>(decisions);
+  pin->plan = &plan;
+  ++plan.references;
+  ngx_http_set_ctx(main, pin, ngx_http_experiment_module);
+  return pin;
+}
 // The same with the current plan; nullptr: no plan yet, or out of memory.
 Pin* make_pin(ngx_http_request_t* r) noexcept;
 
@@ -114,8 +137,9 @@ inline Pin* ensure_pin(ngx_http_request_t* r) noexcept {
 // Reads the unit in this request, or mints it where nothing is found and its declaration says so.
 void read_unit(ngx_http_request_t* r, Pin& pin, int unit) noexcept;
 inline UnitValue& unit_of(ngx_http_request_t* r, Pin& pin, int unit) noexcept {
-  if (pin.units[unit].state == UnitValue::kUnread) read_unit(r, pin, unit);
-  return pin.units[unit];
+  UnitValue& value = pin.units()[unit];
+  if (value.state == UnitValue::kUnread) read_unit(r, pin, unit);
+  return value;
 }
 // The cookie's records, read at first need; nullptr: out of memory.
 shared::CookieRecords* cookie_records(ngx_http_request_t* r, Pin& pin) noexcept;

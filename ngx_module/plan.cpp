@@ -48,7 +48,7 @@ Placed placed_of(const PlanExperiment& experiment, std::uint16_t index) {
   bool plain = whole && experiment.rule.open && experiment.rule.baseline.none() && !experiment.adaptive;
   return {&experiment,
           experiment.block,
-          experiment.rule.arm_seed,
+          bandit::Draws(experiment.rule.arm_seed),
           experiment.identity,
           index,
           static_cast<std::int16_t>(experiment.unit),
@@ -91,6 +91,7 @@ PlanBuilder::PlanBuilder(const MainConf& conf, const shared::Zone& zone, std::ui
       before_(before),
       plan_(std::make_unique<Plan>()) {
   plan_->zone = zone;
+  plan_->units = conf.units.size();
   plan_->version = image_of(image_).version;
   plan_->document_version = image_of(image_).document_version;
 }
@@ -250,6 +251,7 @@ void PlanBuilder::place() {
     for (std::uint16_t i : indices) {
       if (plan_->off(i) == Reason::kSplit) placed.live.push_back(placed_of(*plan_->experiments[i], i));
     }
+    placed.count = placed.live.size();
     plan_->placements.push_back(std::move(placed));
   }
 }

@@ -69,7 +69,7 @@ struct GoalUse {
 struct Placed {
   const PlanExperiment* experiment;
   const shared::ExperimentBlock* block;
-  std::uint64_t arm_seed;
+  bandit::Draws arm_draws;
   std::uint64_t identity;
   std::uint16_t index;  // into Plan::experiments
   std::int16_t unit;
@@ -80,10 +80,12 @@ struct Placed {
 struct PlanPlacement {
   bool named = false;        // by at least one definition
   std::vector<Placed> live;  // in document order, without those that are off for everyone: they cost a request nothing
+  std::size_t count = 0;     // of them
 };
 
 struct Plan {
-  shared::Zone zone;  // of this worker
+  shared::Zone zone;      // of this worker
+  std::size_t units = 0;  // that its configuration declares
   std::uint64_t version = 0;
   std::uint64_t document_version = 0;
   std::uint32_t references = 0;                                     // requests that pinned it, and the worker itself

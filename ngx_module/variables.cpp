@@ -130,7 +130,7 @@ ngx_int_t get_unit_hash(ngx_http_request_t* r, ngx_http_variable_value_t* v, std
   if (value.state != UnitValue::kPresent) return set(v, {});
   auto* text = static_cast<char*>(ngx_pnalloc(r->pool, shared::KeyRing::kPseudonymChars));
   if (text == nullptr) return NGX_ERROR;
-  worker_keys().pseudonym(value.id, text);
+  worker_keys().pseudonym(value.id(), text);
   return set(v, {text, shared::KeyRing::kPseudonymChars});
 }
 
