@@ -18,13 +18,7 @@ void enrol(Decision& decision, Reason reason, int arm) noexcept {
       arm >= static_cast<int>(experiment.arms.size()) || experiment.arms[static_cast<std::size_t>(arm)].variant.empty();
   bool killed = (experiment.block->mask.load(std::memory_order_relaxed) >> arm & 1) != 0;
   decision.reason = dropped ? Reason::kVariantGone : killed ? Reason::kKilled : reason;
-}
-
-// Requires: `epoch` was just found. It is not kept: its block may be gone before a slow answer comes.
-void count_in(Decision& decision, const shared::EpochBlock* epoch, std::uint64_t id) noexcept {
-  if (epoch == nullptr || !decision.enrolled()) return;
-  decision.epoch = id;
-  decision.slots = decision.baseline ? bandit::kSlots : epoch->quotas[decision.arm];
+  if (decision.enrolled()) decision.requests = experiment.requests[static_cast<std::size_t>(decision.row())];
 }
 
 // By the slot table, or in the baseline.
@@ -41,7 +35,7 @@ void draw_arm(const shared::Zone& zone, Decision& decision, std::uint64_t hash) 
   } else {
     enrol(decision, Reason::kSplit, pick.arm);
   }
-  count_in(decision, pick.epoch, pick.epoch->id);
+  if (decision.enrolled()) decision.epoch = pick.epoch->id;
 }
 
 // Units with a cookie: what it says, or a fresh enrolment that it will remember.
@@ -54,7 +48,8 @@ void decide_with_memory(ngx_http_request_t* r, Pin& pin, Decision& decision, con
   } else if (const auto* record = records->find(experiment.tag, shared::unit_tag(unit.hash))) {
     decision.baseline = record->baseline;
     enrol(decision, record->baseline ? Reason::kBaseline : Reason::kSticky, record->arm);
-    count_in(decision, pin.plan->zone.find_epoch(*experiment.block, record->epoch), record->epoch);
+    bool known = pin.plan->zone.find_epoch(*experiment.block, record->epoch) != nullptr;
+    if (known && decision.enrolled()) decision.epoch = record->epoch;
   } else if (gate == Reason::kFrozen) {
     decision.reason = Reason::kFrozen;
   } else if (pin.headers_out || !is_navigation(r, pin)) {
@@ -64,6 +59,7 @@ void decide_with_memory(ngx_http_request_t* r, Pin& pin, Decision& decision, con
     if (decision.enrolled() && !remember(pin, decision, unit)) {
       decision.reason = Reason::kCookieFull;
       decision.epoch = 0;
+      decision.requests = nullptr;
     }
   }
   pin.remembers = pin.remembers || decision.epoch != 0;
@@ -80,7 +76,7 @@ void decide_by_weights(Decision& decision, std::uint64_t hash) noexcept {
 void decide_without_memory(Pin& pin, Decision& decision, std::uint64_t hash) noexcept {
   if (decision.experiment->adaptive) return decide_by_weights(decision, hash);
   draw_arm(pin.plan->zone, decision, hash);
-  if (decision.epoch != 0) pin.will_expose(decision.experiment->identity ^ decision.epoch ^ hash);
+  if (decision.epoch != 0) pin.will_expose(decision.experiment->identity, decision.epoch, hash);
 }
 
 void decide_unit(ngx_http_request_t* r, Pin& pin, Decision& decision) noexcept {
@@ -115,7 +111,7 @@ void decide_unit(ngx_http_request_t* r, Pin& pin, Decision& decision) noexcept {
 }
 
 [[gnu::noinline]] void decide_one(ngx_http_request_t* r, Pin& pin, const Placed& placed, Decision& decision) noexcept {
-  decision = {placed.experiment, 0, placed.index, 0, Reason::kKilled, 0, false, false};
+  decision = {placed.experiment, 0, nullptr, placed.index, Reason::kKilled, 0, false, false};
   bool killed = (placed.block->mask.load(std::memory_order_acquire) & shared::kMaskExperiment) != 0;
   if (killed || pin.plan->zone.is_killed()) return;
   decision.applied = pin.applied = true;
@@ -126,51 +122,51 @@ void decide_unit(ngx_http_request_t* r, Pin& pin, Decision& decision) noexcept {
   }
 }
 
-// What most decisions come to: decide_one() for a plain experiment of which nothing is killed and a unit without
-// memory. False: no epoch assigns yet.
-[[gnu::always_inline]] inline bool decide_plain(const shared::Zone& zone, const Placed& placed, std::uint64_t hash,
-                                                Decision& decision) noexcept {
-  shared::Zone::Pick pick{};
-  if (!zone.pick(*placed.block, bandit::slot(placed.arm_draws(hash)), pick)) return false;
-  decision = {placed.experiment,
-              pick.epoch->id,
-              placed.index,
-              pick.epoch->quotas[static_cast<std::size_t>(pick.arm)],
-              Reason::kSplit,
-              static_cast<std::uint8_t>(pick.arm),
-              false,
-              true};
-  return true;
-}
-
 // Whether the first `count` decisions are about other experiments.
 bool is_new(const Pin& pin, std::uint16_t count, std::uint16_t index) noexcept {
   auto same = [&](const Decision& decision) { return decision.index == index; };
   return std::none_of(pin.decisions, pin.decisions + count, same);
 }
 
-// Requires: there is room. The loop's usual way calls nothing: it is most of what a request with experiments costs.
-inline void decide_all(ngx_http_request_t* r, Pin& pin, const PlanPlacement& placement) noexcept {
+// Behind decisions of an earlier location.
+[[gnu::noinline]] void decide_more(ngx_http_request_t* r, Pin& pin, const PlanPlacement& placement) noexcept {
+  const std::uint16_t before = pin.count;
+  for (const Placed& placed : placement.live) {
+    if (is_new(pin, before, placed.index)) decide_one(r, pin, placed, pin.decisions[pin.count++]);
+  }
+}
+
+// What most requests with experiments spend their time on, so: a plain experiment of which nothing is killed, with a
+// unit without memory, is decided without a call, as decide_one() would. Requires: there is room.
+inline void decide_first(ngx_http_request_t* r, Pin& pin, const PlanPlacement& placement) noexcept {
   const shared::Zone zone = pin.plan->zone;
   const bool usual = !zone.is_killed() && !is_bot(r, pin);
-  const std::uint16_t before = pin.count;
-  Decision* decision = pin.decisions + before;
   const UnitValue* unit = nullptr;
-  int unit_number = -1;
+  std::uint64_t exposures = 0;
+  Decision* decision = pin.decisions;
   for (const Placed& placed : placement.live) {
-    if (before != 0 && !is_new(pin, before, placed.index)) continue;
     if (usual && placed.plain && placed.block->mask.load(std::memory_order_acquire) == 0) {
-      if (placed.unit != unit_number) unit = &unit_of(r, pin, unit_number = placed.unit);
-      if (unit->without_memory() && decide_plain(zone, placed, unit->hash, *decision)) {
-        pin.will_expose(placed.identity ^ decision->epoch ^ unit->hash);
-        pin.applied = true;
-        ++decision;
+      if (unit == nullptr) unit = &unit_of(r, pin, placement.unit);
+      shared::Zone::Pick pick{};
+      if (unit->without_memory() && zone.pick(*placed.block, bandit::slot(placed.arm_draws(unit->hash)), pick)) {
+        *decision++ = {placed.experiment,
+                       pick.epoch->id,
+                       placed.requests[pick.arm],
+                       placed.index,
+                       Reason::kSplit,
+                       static_cast<std::uint8_t>(pick.arm),
+                       false,
+                       true};
+        exposures = Pin::with_exposure(exposures, placed.identity, pick.epoch->id);
         continue;
       }
     }
     decide_one(r, pin, placed, *decision++);
   }
   pin.count = static_cast<std::uint16_t>(decision - pin.decisions);
+  if (exposures == 0) return;
+  pin.applied = true;
+  pin.will_expose(exposures, 0, unit->hash);
 }
 
 }  // namespace
@@ -183,7 +179,12 @@ Pin* decide_here(ngx_http_request_t* r, Pin* pin) noexcept {
   if (pin == nullptr && (pin = make_pin(r, *plan, placed.count)) == nullptr) return nullptr;
   pin->decided = placement;
   std::size_t needed = pin->count + placed.count;
-  if (placed.count != 0 && (needed <= pin->capacity || grow(r, *pin, needed))) decide_all(r, *pin, placed);
+  if (needed > pin->capacity && !grow(r, *pin, needed)) return pin;
+  if (pin->count != 0) {
+    decide_more(r, *pin, placed);
+  } else if (placed.count != 0) {
+    decide_first(r, *pin, placed);
+  }
   return pin;
 }
 

@@ -50,9 +50,7 @@ shared::EpochBlock* open_epoch(const Pin& pin, const Decision& decision) noexcep
 }
 
 void count(const Decision& decision, shared::EpochBlock& epoch) noexcept {
-  if (auto* row = decision.experiment->requests[static_cast<std::size_t>(decision.row())]) {
-    row->exposures.fetch_add(1, std::memory_order_relaxed);
-  }
+  if (decision.requests != nullptr) decision.requests->exposures.fetch_add(1, std::memory_order_relaxed);
   epoch.counters[decision.row() * epoch.columns].fetch_add(1, std::memory_order_relaxed);
 }
 

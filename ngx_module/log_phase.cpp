@@ -22,11 +22,6 @@ Duration duration_of(std::uint64_t ms) noexcept {
   return {bucket, ms};
 }
 
-void observe(shared::Latency& latency, const Duration& duration) noexcept {
-  bump(latency.buckets[duration.bucket]);
-  if (duration.ms != 0) bump(latency.sum_ms, duration.ms);
-}
-
 // What all rows of a request get.
 struct Observation {
   std::size_t status_class = 0;
@@ -67,13 +62,13 @@ inline Observation observation_of(ngx_http_request_t* r) noexcept {
   return seen;
 }
 
-void count(shared::RequestCounters& row, const Observation& seen) noexcept {
-  bump(row.status[seen.status_class]);
-  bump(row.bytes_sent, seen.bytes);
-  observe(row.request, seen.request);
+// What few requests have.
+[[gnu::noinline]] void count_more(shared::RequestCounters& row, const Observation& seen) noexcept {
+  bump(row.request.sum_ms, seen.request.ms);
   if (seen.cache != 0 && seen.cache <= shared::kCacheStatuses) bump(row.cache[seen.cache - 1]);
   if (!seen.upstream) return;
-  observe(row.upstream, seen.upstream_time);
+  bump(row.upstream.buckets[seen.upstream_time.bucket]);
+  bump(row.upstream.sum_ms, seen.upstream_time.ms);
   if (seen.upstream_failed) bump(row.upstream_failures);
 }
 
@@ -82,13 +77,16 @@ void count(shared::RequestCounters& row, const Observation& seen) noexcept {
 ngx_int_t log_request(ngx_http_request_t* r) noexcept {
   Pin* pin = r == r->main ? find_pin(r) : nullptr;
   if (pin == nullptr || pin->count == 0) return NGX_OK;
-  Observation seen = observation_of(r);
+  const Observation seen = observation_of(r);
+  const bool more = seen.upstream || seen.cache != 0 || seen.request.ms != 0;
   for (const Decision& decision : pin->all()) {
-    const PlanExperiment& experiment = *decision.experiment;
-    bump(experiment.counters->decisions[static_cast<std::size_t>(decision.reason)]);
-    if (!decision.enrolled()) continue;
-    shared::RequestCounters* row = experiment.requests[static_cast<std::size_t>(decision.row())];
-    if (row != nullptr) count(*row, seen);
+    bump(decision.experiment->counters->decisions[static_cast<std::size_t>(decision.reason)]);
+    shared::RequestCounters* row = decision.requests;
+    if (row == nullptr) continue;
+    bump(row->status[seen.status_class]);
+    bump(row->bytes_sent, seen.bytes);
+    bump(row->request.buckets[seen.request.bucket]);
+    if (more) count_more(*row, seen);
   }
   return NGX_OK;
 }

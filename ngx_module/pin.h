@@ -35,8 +35,8 @@ struct Decision {
   const PlanExperiment* experiment;
   std::uint64_t
       epoch;  // id of the one that its exposure counts in; 0: not counted. A slow answer may outlive its block
-  std::uint16_t index;  // of the experiment in the plan
-  std::uint16_t slots;  // of its arm in that epoch: its propensity
+  shared::RequestCounters* requests;  // of its row; nullptr: not enrolled, or the zone is full
+  std::uint16_t index;                // of the experiment in the plan
   bandit::Reason reason;
   std::uint8_t arm;
   bool baseline;
@@ -89,9 +89,13 @@ struct Pin {
     }
     return nullptr;
   }
-  // An exposure that the filter will remember: one factor for each, odd so that nothing is lost.
-  void will_expose(std::uint64_t one) noexcept {
-    exposures = (exposures ^ one) * 0x9e3779b97f4a7c15;
+  // Folds one more experiment into a name of several; the factor is odd, so that nothing is lost.
+  static std::uint64_t with_exposure(std::uint64_t name, std::uint64_t identity, std::uint64_t epoch) noexcept {
+    return (name ^ identity ^ epoch) * 0x9e3779b97f4a7c15;
+  }
+  // An exposure that the filter will remember.
+  void will_expose(std::uint64_t identity, std::uint64_t epoch, std::uint64_t unit_hash) noexcept {
+    exposures = with_exposure(exposures ^ unit_hash, identity, epoch);
     exposures ^= exposures >> 32;
   }
   Range<Decision> all() const noexcept { return {decisions, decisions + count}; }

@@ -1,6 +1,7 @@
 #include "ngx_module/plan.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <numeric>
 
@@ -18,6 +19,16 @@ bool matches(const std::string& pattern, const std::string& key) {
   if (pattern == "all") return true;
   if (pattern.back() == '*') return key.compare(0, pattern.size() - 1, pattern, 0, pattern.size() - 1) == 0;
   return pattern == key;
+}
+
+ngx_http_variable_value_t variable_value(std::string_view text) {
+  ngx_http_variable_value_t value{};
+  value.valid = 1;
+  value.no_cacheable = 1;
+  value.not_found = text.empty();
+  value.len = static_cast<unsigned>(text.size()) & 0xfffffff;
+  value.data = borrow(text).data;
+  return value;
 }
 
 std::string variable_name(std::string key) {
@@ -42,17 +53,25 @@ std::vector<PlanGoal> goals_of(const shared::PlanText& text) {
   return goals;
 }
 
-Placed placed_of(const PlanExperiment& experiment, std::uint16_t index) {
+bool is_plain(const PlanExperiment& experiment) {
   bool whole = std::all_of(experiment.arms.begin(), experiment.arms.end(),
                            [](const PlanArm& arm) { return !arm.variant.empty(); });
-  bool plain = whole && experiment.rule.open && experiment.rule.baseline.none() && !experiment.adaptive;
-  return {&experiment,
-          experiment.block,
-          bandit::Draws(experiment.rule.arm_seed),
-          experiment.identity,
-          index,
-          static_cast<std::int16_t>(experiment.unit),
-          plain};
+  return whole && experiment.rule.open && experiment.rule.baseline.none() && !experiment.adaptive;
+}
+
+// Requires: those that are live.
+PlanPlacement placement_of(const Plan& plan, const std::vector<std::uint16_t>& live) {
+  PlanPlacement placement;
+  for (std::uint16_t index : live) {
+    const PlanExperiment& experiment = *plan.experiments[index];
+    bool plain = is_plain(experiment);
+    if (plain && placement.unit < 0) placement.unit = experiment.unit;
+    placement.live.push_back({&experiment, experiment.block, experiment.requests.data() + 1,
+                              bandit::Draws(experiment.rule.arm_seed), experiment.identity, index,
+                              plain && experiment.unit == placement.unit});
+  }
+  placement.count = live.size();
+  return placement;
 }
 
 }  // namespace
@@ -157,6 +176,7 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
                                                  shared::token_piece(experiment.key, variant.key, parsed->revision),
                                                  shared::member_piece(experiment.key, variant.key)};
   }
+  for (std::size_t arm = 0; arm < made->arms.size(); ++arm) made->values[arm] = variable_value(made->arms[arm].variant);
   if (auto quotas = bandit::quotas_of(weights)) {
     int end = 0;
     for (int quota : *quotas) made->weight_ends.push_back(end += quota);
@@ -246,13 +266,11 @@ void PlanBuilder::place() {
     }
   }
   for (const auto& indices : named) {
-    PlanPlacement placed;
-    placed.named = !indices.empty();
-    for (std::uint16_t i : indices) {
-      if (plan_->off(i) == Reason::kSplit) placed.live.push_back(placed_of(*plan_->experiments[i], i));
-    }
-    placed.count = placed.live.size();
-    plan_->placements.push_back(std::move(placed));
+    std::vector<std::uint16_t> live;
+    std::copy_if(indices.begin(), indices.end(), std::back_inserter(live),
+                 [&](std::uint16_t i) { return plan_->off(i) == Reason::kSplit; });
+    plan_->placements.push_back(placement_of(*plan_, live));
+    plan_->placements.back().named = !indices.empty();
   }
 }
 

@@ -51,6 +51,7 @@ struct PlanExperiment {
   bool control_cache_shared = false;
   bool has_total = false;
   std::vector<PlanArm> arms;
+  std::array<ngx_http_variable_value_t, bandit::kMaxArms> values{};  // by arm: of its variable
   std::vector<int> weight_ends;  // by arm: end of its slots in the contiguous table of the document's weights
   std::vector<PlanGoal> goals;   // those of the document
 
@@ -69,16 +70,18 @@ struct GoalUse {
 struct Placed {
   const PlanExperiment* experiment;
   const shared::ExperimentBlock* block;
+  shared::RequestCounters* const* requests;  // by arm
   bandit::Draws arm_draws;
   std::uint64_t identity;
   std::uint16_t index;  // into Plan::experiments
-  std::int16_t unit;
-  bool plain;  // for a unit without memory the slot table says it all: no gate, no baseline, no arm that was dropped
+  bool plain;  // of the placement's unit; where that is without memory, the slot table says it all: no gate, no
+               // baseline, no arm that was dropped
 };
 
 // What a location's experiment directive names.
 struct PlanPlacement {
   bool named = false;        // by at least one definition
+  int unit = -1;             // of the plain ones
   std::vector<Placed> live;  // in document order, without those that are off for everyone: they cost a request nothing
   std::size_t count = 0;     // of them
 };

@@ -35,8 +35,8 @@ int experiment_at(const Pin& pin, std::uintptr_t data, std::size_t prefix) noexc
 constexpr std::string_view kVariant = "variant_", kReason = "experiment_reason_", kEpoch = "experiment_epoch_",
                            kPropensity = "experiment_propensity_";
 
-[[gnu::noinline]] const Decision* search_decision(ngx_http_request_t* r, std::uintptr_t data,
-                                                  std::string_view prefix) noexcept {
+// nullptr: nothing was decided about it.
+const Decision* decision_at(ngx_http_request_t* r, std::uintptr_t data, std::string_view prefix) noexcept {
   Pin* pin = ensure_decisions(r);
   if (pin == nullptr) return nullptr;
   int experiment = experiment_at(*pin, data, prefix.size());
@@ -45,23 +45,28 @@ constexpr std::string_view kVariant = "variant_", kReason = "experiment_reason_"
   return decision;
 }
 
-// nullptr: nothing was decided about it. Pages read their variables in the order of the document more often than not.
-inline const Decision* decision_at(ngx_http_request_t* r, std::uintptr_t data, std::string_view prefix) noexcept {
-  auto* pin = static_cast<Pin*>(ngx_http_get_module_ctx(r->main, ngx_http_experiment_module));
-  if (pin != nullptr && data < kMaxSlots && pin->decided == loc_conf(r).placement && pin->next < pin->count) {
-    const Decision& next = pin->decisions[pin->next];
-    if (next.index == pin->plan->variables[data]) {
-      ++pin->next;
-      return &next;
-    }
-  }
-  return search_decision(r, data, prefix);
+inline ngx_int_t set_variant(ngx_http_variable_value_t* v, const Decision* decision) noexcept {
+  if (decision == nullptr || !decision->enrolled()) return set(v, {});
+  *v = decision->experiment->values[decision->arm];
+  return NGX_OK;
 }
 
+[[gnu::noinline]] ngx_int_t search_variant(ngx_http_request_t* r, ngx_http_variable_value_t* v,
+                                           std::uintptr_t data) noexcept {
+  return set_variant(v, decision_at(r, data, kVariant));
+}
+
+// Pages read their variants in the order of the document more often than not, so the one behind the last is looked at
+// first.
 ngx_int_t get_variant(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
-  const Decision* decision = decision_at(r, data, kVariant);
-  if (decision == nullptr || !decision->enrolled()) return set(v, {});
-  return set(v, decision->experiment->arms[decision->arm].variant);
+  auto* pin = static_cast<Pin*>(ngx_http_get_module_ctx(r->main, ngx_http_experiment_module));
+  if (pin == nullptr || data >= kMaxSlots || pin->decided != loc_conf(r).placement || pin->next >= pin->count) {
+    return search_variant(r, v, data);
+  }
+  const Decision& next = pin->decisions[pin->next];
+  if (next.index != pin->plan->variables[data]) return search_variant(r, v, data);
+  ++pin->next;
+  return set_variant(v, &next);
 }
 
 // Why there is no decision.
@@ -92,7 +97,9 @@ ngx_int_t get_epoch(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::ui
 ngx_int_t get_propensity(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
   const Decision* decision = decision_at(r, data, kPropensity);
   if (decision == nullptr || !decision->enrolled() || decision->epoch == 0) return set(v, {});
-  unsigned slots = decision->slots;
+  const shared::EpochBlock* epoch = worker_zone().find_epoch(*decision->experiment->block, decision->epoch);
+  if (epoch == nullptr) return set(v, {});  // the answer took longer than the window of its rewards
+  unsigned slots = decision->baseline ? bandit::kSlots : epoch->quotas[decision->arm];
   auto* text = static_cast<u_char*>(ngx_pnalloc(r->pool, 16));
   if (text == nullptr) return NGX_ERROR;
   u_char* end = ngx_sprintf(text, "%ui.%04ui", static_cast<ngx_uint_t>(slots / bandit::kSlots),
