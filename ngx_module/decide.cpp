@@ -128,45 +128,42 @@ bool is_new(const Pin& pin, std::uint16_t count, std::uint16_t index) noexcept {
   return std::none_of(pin.decisions, pin.decisions + count, same);
 }
 
-// Behind decisions of an earlier location.
-[[gnu::noinline]] void decide_more(ngx_http_request_t* r, Pin& pin, const PlanPlacement& placement) noexcept {
+// Behind decisions of an earlier location, or where nothing is usual.
+[[gnu::noinline]] void decide_each(ngx_http_request_t* r, Pin& pin, const PlanPlacement& placement) noexcept {
   const std::uint16_t before = pin.count;
   for (const Placed& placed : placement.live) {
     if (is_new(pin, before, placed.index)) decide_one(r, pin, placed, pin.decisions[pin.count++]);
   }
 }
 
-// What most requests with experiments spend their time on, so: a plain experiment of which nothing is killed, with a
-// unit without memory, is decided without a call, as decide_one() would. Requires: there is room.
-inline void decide_first(ngx_http_request_t* r, Pin& pin, const PlanPlacement& placement) noexcept {
+// What most requests with experiments spend their time on, so: plain experiments of which nothing is killed are decided
+// without a call, as decide_one() would. Requires: there is room, and the placement's unit is present.
+inline void decide_plain(ngx_http_request_t* r, Pin& pin, const PlanPlacement& placement) noexcept {
   const shared::Zone zone = pin.plan->zone;
-  const bool usual = !zone.is_killed() && !is_bot(r, pin);
-  const UnitValue* unit = nullptr;
+  const std::uint64_t hash = pin.units()[placement.unit].hash;
   std::uint64_t exposures = 0;
   Decision* decision = pin.decisions;
   for (const Placed& placed : placement.live) {
-    if (usual && placed.plain && placed.block->mask.load(std::memory_order_acquire) == 0) {
-      if (unit == nullptr) unit = &unit_of(r, pin, placement.unit);
-      shared::Zone::Pick pick{};
-      if (unit->without_memory() && zone.pick(*placed.block, bandit::slot(placed.arm_draws(unit->hash)), pick)) {
-        *decision++ = {placed.experiment,
-                       pick.epoch->id,
-                       placed.requests[pick.arm],
-                       placed.index,
-                       Reason::kSplit,
-                       static_cast<std::uint8_t>(pick.arm),
-                       false,
-                       true};
-        exposures = Pin::with_exposure(exposures, placed.identity, pick.epoch->id);
-        continue;
-      }
+    shared::Zone::Pick pick;
+    if (placed.plain && placed.block->mask.load(std::memory_order_acquire) == 0 &&
+        zone.try_pick(*placed.block, bandit::slot(placed.arm_draws(hash)), pick)) {
+      *decision++ = {placed.experiment,
+                     pick.epoch->id,
+                     placed.requests[pick.arm],
+                     placed.index,
+                     Reason::kSplit,
+                     static_cast<std::uint8_t>(pick.arm),
+                     false,
+                     true};
+      exposures = Pin::with_exposure(exposures, placed.identity, pick.epoch->id);
+    } else {
+      decide_one(r, pin, placed, *decision++);
     }
-    decide_one(r, pin, placed, *decision++);
   }
   pin.count = static_cast<std::uint16_t>(decision - pin.decisions);
   if (exposures == 0) return;
   pin.applied = true;
-  pin.will_expose(exposures, 0, unit->hash);
+  pin.will_expose(exposures, 0, hash);
 }
 
 }  // namespace
@@ -180,10 +177,12 @@ Pin* decide_here(ngx_http_request_t* r, Pin* pin) noexcept {
   pin->decided = placement;
   std::size_t needed = pin->count + placed.count;
   if (needed > pin->capacity && !grow(r, *pin, needed)) return pin;
-  if (pin->count != 0) {
-    decide_more(r, *pin, placed);
-  } else if (placed.count != 0) {
-    decide_first(r, *pin, placed);
+  bool plain = placed.unit >= 0 && pin->count == 0 && !plan->zone.is_killed() && !is_bot(r, *pin) &&
+               unit_of(r, *pin, placed.unit).state == UnitValue::kPresent;
+  if (plain) {
+    decide_plain(r, *pin, placed);
+  } else {
+    decide_each(r, *pin, placed);
   }
   return pin;
 }

@@ -53,18 +53,20 @@ std::vector<PlanGoal> goals_of(const shared::PlanText& text) {
   return goals;
 }
 
-bool is_plain(const PlanExperiment& experiment) {
+bool is_plain(const PlanExperiment& experiment, const Unit& unit) {
+  bool cookie = std::any_of(unit.sources.begin(), unit.sources.end(),
+                            [](const UnitSource& source) { return source.cookie.has_value(); });
   bool whole = std::all_of(experiment.arms.begin(), experiment.arms.end(),
                            [](const PlanArm& arm) { return !arm.variant.empty(); });
-  return whole && experiment.rule.open && experiment.rule.baseline.none() && !experiment.adaptive;
+  return whole && !cookie && experiment.rule.open && experiment.rule.baseline.none() && !experiment.adaptive;
 }
 
 // Requires: those that are live.
-PlanPlacement placement_of(const Plan& plan, const std::vector<std::uint16_t>& live) {
+PlanPlacement placement_of(const MainConf& conf, const Plan& plan, const std::vector<std::uint16_t>& live) {
   PlanPlacement placement;
   for (std::uint16_t index : live) {
     const PlanExperiment& experiment = *plan.experiments[index];
-    bool plain = is_plain(experiment);
+    bool plain = is_plain(experiment, *conf.units[static_cast<std::size_t>(experiment.unit)]);
     if (plain && placement.unit < 0) placement.unit = experiment.unit;
     placement.live.push_back({&experiment, experiment.block, experiment.requests.data() + 1,
                               bandit::Draws(experiment.rule.arm_seed), experiment.identity, index,
@@ -269,7 +271,7 @@ void PlanBuilder::place() {
     std::vector<std::uint16_t> live;
     std::copy_if(indices.begin(), indices.end(), std::back_inserter(live),
                  [&](std::uint16_t i) { return plan_->off(i) == Reason::kSplit; });
-    plan_->placements.push_back(placement_of(*plan_, live));
+    plan_->placements.push_back(placement_of(conf_, *plan_, live));
     plan_->placements.back().named = !indices.empty();
   }
 }

@@ -74,7 +74,7 @@ struct Placed {
   bandit::Draws arm_draws;
   std::uint64_t identity;
   std::uint16_t index;  // into Plan::experiments
-  bool plain;  // of the placement's unit; where that is without memory, the slot table says it all: no gate, no
+  bool plain;  // of the placement's unit, which no cookie remembers, and the slot table says it all: no gate, no
                // baseline, no arm that was dropped
 };
 

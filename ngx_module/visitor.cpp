@@ -16,6 +16,10 @@ Answer answer(bool yes) noexcept {
 struct Found {
   std::string_view dest, mode, accept;
   bool ahead = false;
+  bool page() const noexcept {
+    return !dest.empty() ? dest == "document" || dest == "iframe"
+                         : mode.empty() && accept.find("text/html") != accept.npos;
+  }
 };
 
 constexpr std::uint64_t lengths_of(std::initializer_list<std::string_view> names) noexcept {
@@ -39,35 +43,37 @@ constexpr std::uint64_t kLengths =
   }
 }
 
-// One walk over the headers answers both questions.
-void read_headers(ngx_http_request_t* main, Pin& pin) noexcept {
-  Found found;
-  each_header(main->headers_in.headers, [&](const ngx_table_elt_t& header) {
-    if (header.key.len < 64 && (kLengths >> header.key.len & 1) != 0) look_at(header, found);
-  });
-  pin.prefetch = answer(found.ahead);
-  bool page = !found.dest.empty() ? found.dest == "document" || found.dest == "iframe"
-                                  : found.mode.empty() && found.accept.find("text/html") != found.accept.npos;
-  pin.navigation = answer(main->method == NGX_HTTP_GET && page);
-}
-
 }  // namespace
 
+std::string_view read_headers(ngx_http_request_t* r, Pin& pin, std::string_view wanted) noexcept {
+  Found found;
+  std::string_view value;
+  for (const ngx_list_part_t* part = &r->main->headers_in.headers.part; part != nullptr; part = part->next) {
+    auto* header = static_cast<const ngx_table_elt_t*>(part->elts);
+    for (const ngx_table_elt_t* end = header + part->nelts; header != end; ++header) {
+      std::size_t length = header->key.len;
+      if (length == wanted.size() && value.data() == nullptr && is_exactly(*header, wanted))
+        value = view(header->value);
+      if (length < 64 && (kLengths >> length & 1) != 0) look_at(*header, found);
+    }
+  }
+  pin.prefetch = answer(found.ahead);
+  pin.navigation = answer(r->main->method == NGX_HTTP_GET && found.page());
+  return value;
+}
+
 bool is_navigation(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (pin.navigation == Answer::kUnread) read_headers(r->main, pin);
+  if (pin.navigation == Answer::kUnread) read_headers(r, pin, {});
   return pin.navigation == Answer::kYes;
 }
 
 bool is_prefetch(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (pin.prefetch == Answer::kUnread) read_headers(r->main, pin);
+  if (pin.prefetch == Answer::kUnread) read_headers(r, pin, {});
   return pin.prefetch == Answer::kYes;
 }
 
-bool is_bot(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (pin.bot == Answer::kUnread) {
-    const ngx_table_elt_t* agent = r->main->headers_in.user_agent;
-    pin.bot = answer(agent != nullptr && shared::is_bot(view(agent->value)));
-  }
+bool is_bot_agent(ngx_http_request_t* r, Pin& pin) noexcept {
+  if (pin.bot == Answer::kUnread) pin.bot = answer(shared::is_bot(view(r->main->headers_in.user_agent->value)));
   return pin.bot == Answer::kYes;
 }
 

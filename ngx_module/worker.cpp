@@ -61,8 +61,7 @@ class Worker {
   const shared::Zone& zone() const noexcept { return zone_; }
   std::uint32_t stripe() const noexcept { return stripe_; }
 
-  void release(Plan* plan) noexcept {
-    if (--plan->references != 0) return;
+  void drop(Plan* plan) noexcept {
     plans_.erase(std::find(plans_.begin(), plans_.end(), plan));
     delete plan;
     tell_oldest();
@@ -116,7 +115,7 @@ class Worker {
     Plan* before = current_;
     current_ = plan.release();
     if (before != nullptr) {
-      release(before);
+      if (--before->references == 0) drop(before);
     } else {
       tell_oldest();
     }
@@ -198,8 +197,8 @@ std::unique_ptr<Worker> worker;
 Plan* current_plan() noexcept {
   return worker == nullptr ? nullptr : worker->current();
 }
-void release_plan(Plan* plan) noexcept {
-  if (worker != nullptr) worker->release(plan);
+void drop_plan(Plan* plan) noexcept {
+  if (worker != nullptr) worker->drop(plan);
 }
 const shared::KeyRing& worker_keys() noexcept {
   return worker->keys();

@@ -18,8 +18,8 @@ namespace experiment::ngx {
 
 // The plan that new requests pin; nullptr: none yet, nobody is enrolled.
 Plan* current_plan() noexcept;
-// Ends a request's hold on its plan.
-void release_plan(Plan* plan) noexcept;
+// Frees a plan that nothing refers to any more.
+void drop_plan(Plan* plan) noexcept;
 const shared::KeyRing& worker_keys() noexcept;
 const shared::Zone& worker_zone() noexcept;
 std::uint32_t worker_stripe() noexcept;

@@ -102,6 +102,14 @@ std::optional<Zone> Zone::adopt(void* memory, std::uint64_t bytes, std::string& 
   return std::nullopt;
 }
 
+bool Zone::pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept {
+  for (int tries = 0; tries < 8; ++tries) {
+    if (try_pick(block, slot, out)) return true;
+    if (block.current.load(kRelaxed) == 0) return false;
+  }
+  return false;
+}
+
 EpochBlock* Zone::find_epoch(const ExperimentBlock& block, std::uint64_t id) const noexcept {
   if (Offset current = block.current.load(kAcquire); current != 0 && id_of(*at<EpochBlock>(current)) == id) {
     return at<EpochBlock>(current);

@@ -63,6 +63,8 @@ class Zone {
   };
   // The arm that owns `slot` in the current table. False: no epoch assigns yet.
   bool pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept;
+  // The same without looking again where the table is just being replaced.
+  bool try_pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept;
   // The epoch with this id, sealed ones included while they are here; nullptr: unknown.
   EpochBlock* find_epoch(const ExperimentBlock& block, std::uint64_t id) const noexcept;
   bool is_killed() const noexcept { return header_->kill_all.load(std::memory_order_acquire) != 0; }
@@ -122,22 +124,17 @@ class Zone {
   ZoneHeader* header_ = nullptr;
 };
 
-inline bool Zone::pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept {
-  for (int tries = 0; tries < 8; ++tries) {
-    Offset current = block.current.load(std::memory_order_acquire);
-    if (current == 0) return false;
-    auto* epoch = at<EpochBlock>(current);
-    Offset table = epoch->table.load(std::memory_order_acquire);
-    if (table == 0) continue;  // replaced a moment ago: current has moved on
-    int arm = __atomic_load_n(&at<TableBlock>(table)->arm_of_slot[slot], __ATOMIC_RELAXED);
-    std::atomic_thread_fence(std::memory_order_acquire);
-    // Same epoch before and after: its table was not released in between, so the byte is its own.
-    if (block.current.load(std::memory_order_relaxed) == current && arm < epoch->arms) {
-      out = {epoch, arm};
-      return true;
-    }
-  }
-  return false;
+inline bool Zone::try_pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept {
+  Offset current = block.current.load(std::memory_order_acquire);
+  if (current == 0) return false;
+  auto* epoch = at<EpochBlock>(current);
+  Offset table = epoch->table.load(std::memory_order_acquire);
+  if (table == 0) return false;  // replaced a moment ago: current has moved on
+  unsigned arm = __atomic_load_n(&at<TableBlock>(table)->arm_of_slot[slot], __ATOMIC_RELAXED);
+  std::atomic_thread_fence(std::memory_order_acquire);
+  out = {epoch, static_cast<int>(arm)};
+  // Same epoch before and after: its table was not released in between, so the byte is its own.
+  return block.current.load(std::memory_order_relaxed) == current && arm < epoch->arms;
 }
 
 }  // namespace experiment::shared
