@@ -17,7 +17,7 @@ class Page {
   explicit Page(ngx_http_request_t* r) noexcept : r_(r), last_(&chain_) {}
 
   void put(std::string_view text) noexcept {
-    if (failed_ || (room() < text.size() && !grow(text.size()))) return;
+    if (failed_ || text.empty() || (room() < text.size() && !grow(text.size()))) return;
     buf_->last = ngx_cpymem(buf_->last, text.data(), text.size());
     length_ += static_cast<off_t>(text.size());
   }
