@@ -1,280 +1,217 @@
 #!/usr/bin/python3
-"""Instructions that a request costs in nginx, by callgrind: what experiments add, beside what split_clients adds, in one run.
+"""Instructions that a request costs in nginx, by callgrind: what experiments add, beside what split_clients adds, in
+one run.
 
     bench/request_cost.py [PART...]            groups or scenarios whose name begins with PART; all without one
-    bench/request_cost.py --annotate PART      the functions of a scenario, and what each adds over the group's first
-    bench/request_cost.py --markdown           the table as docs/performance.md has it
+    bench/request_cost.py --annotate PART      the functions and lines of a scenario, and what each adds to its group's
+                                               first
+    bench/request_cost.py --markdown           the tables as docs/performance.md has them
+    bench/request_cost.py --check              fails where a limit is exceeded
+    bench/request_cost.py --record             Lua's and JavaScript's modules, where they are installed
 
-nginx runs under callgrind; the requests go over one kept connection to a worker that does not lead. A request to /mark makes callgrind write
-down what it counted and begin anew, so each figure is of exactly the requests between two marks. Timers are not counted, nor is what happens
-inside malloc and free, which stands beside (heap, mallocs). The spread is that of three windows. The first scenario of a group is its baseline: the same request without what the others add.
+The requests go over one kept connection to a worker that does not lead. The first scenario of a group is its baseline:
+the same request without what the others add. `added` is over it, `ratio` is what is added over what that many
+split_clients add. Not in it are timers and the insides of malloc and free, which stand beside (heap, mallocs). The
+spread is that of three windows of 1,000 requests.
 """
 import argparse
+import collections
 import os
 import pathlib
 import re
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
-from typing import Callable
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "t"))
-import lib.edge  # noqa: E402
-from lib.edge import Edge, document, experiment  # noqa: E402
+import callgrind
+import lib.edge
+import scenarios
+from callgrind import Connection, Measured
+from lib.edge import Edge
 
 WARM, REQUESTS, WINDOWS = 300, 1000, 3
-# What malloc and free cost depends on what was freed long before; it is shown apart, with the number of calls.
-HEAP = re.compile(r"malloc|^free$|_int_free|calloc|realloc|memalign|unlink_chunk|systrim")
-ALLOCATES = re.compile(r"malloc|calloc|realloc|posix_memalign|memalign|aligned_alloc")
-ZONE = """
-    experiment_zone zone=experiments:{size} state={folder}/state;
-    experiment_unit visitor cookie=__Host-uid mint;
-    experiment_unit account header=X-Account;
-    experiment_types *;
-    experiment_cohort_max 1024;
-"""
-TEN = range(10)
-
-
-@dataclass
-class Scenario:
-    group: str
-    name: str
-    location: str  # text of `location /`
-    before: str = ""  # text before the server
-    zone: str = ""
-    definitions: dict = None
-    headers: Callable = None  # number of the request -> its header lines
-    expect: str = ""  # pattern of every answer's body
-    than: str = ""  # the scenario of the group that the ratio is to
-    loaded: bool = True
-    windows: list = field(default_factory=list)  # Profiles
-
-    def __str__(self):
-        return f"{self.group}: {self.name}"
-
-    @property
-    def cost(self):
-        return sorted(window.cost for window in self.windows)[WINDOWS // 2]
-
-    @property
-    def spread(self):
-        return max(window.cost for window in self.windows) - min(window.cost for window in self.windows)
-
-
-def new(i):
-    return f"X-Account: visitor-{i:07d}\r\n"
-
-
-def again(i):
-    return f"X-Account: visitor-{i % 16:07d}\r\n"
-
-
-def split(count, key="$http_x_account"):
-    return "".join(f'split_clients "{key}" $v{i} {{ 50% a; * b; }}\n' for i in range(count))
-
-
-def values(prefix, count):
-    return "".join(f"${prefix}{i}" for i in range(count))
-
-
-def fixed(count, **fields):
-    return document(*(experiment(f"e{i}", ("a", "b"), unit="account", **fields) for i in range(count)))
-
-
-def scenarios():
-    group = "return"
-    say = lambda prefix, count: f'return 200 "{values(prefix, count)}";'
-    yield Scenario(group, "plain", 'return 200 "ok";', headers=again)
-    for count in (1, 10):
-        yield Scenario(group, f"split_clients {count}", say("v", count), split(count), headers=again,
-                       expect="[ab]" * count)
-    for count in (1, 10):
-        ours = dict(location="experiment all; " + say("variant_e", count), zone=ZONE, definitions=fixed(count),
-                    expect="[ab]" * count, than=f"split_clients {count}")
-        yield Scenario(group, f"experiments {count}, new visitor", headers=new, **ours)
-        yield Scenario(group, f"experiments {count}, returning visitor", headers=again, **ours)
-
-
-class Measured(Edge):
-    """An edge whose nginx runs under callgrind."""
-
-    def command(self, *args):
-        return subprocess.run(["valgrind", "--tool=callgrind", "--trace-children=yes", "-q",
-                               f"--callgrind-out-file={self.folder}/callgrind.%p",
-                               "--toggle-collect=ngx_event_expire_timers", "--collect-atstart=yes",
-                               "--dump-before=ngx_http_named_location",
-                               lib.edge.NGINX, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"),
-                               "-e", str(self.log), *args],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              timeout=120)
-
-
-class Connection:
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def ask(self, path, headers=""):
-        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += self.receive()
-        head, _, body = data.partition(b"\r\n\r\n")
-        length = re.search(rb"\r\nContent-Length: (\d+)", head)
-        while length and len(body) < int(length.group(1)):
-            body += self.receive()
-        return head.decode(), body.decode()
-
-    def receive(self):
-        data = self.socket.recv(65536)
-        assert data, "nginx closed the connection"
-        return data
-
-
 CONF = """
     keepalive_requests 1000000;
-    server { listen 127.0.0.1:{port};
-        location = /pid { return 200 "$pid"; }
-        location = /mark { try_files "" @mark; }
-        location @mark { return 204; }
+    server { listen 127.0.0.1:{port};""" + callgrind.MARK + """
         location / { LOCATION } }"""
 
 
-def leader(edge):
-    lines = edge.lines(r"definitions \d+ in use")
-    return re.search(r"\[notice\] (\d+)#", lines[-1]).group(1) if lines else ""
+class Upstream:
+    """A backend in a process of its own, which is not measured."""
+
+    def __init__(self, folder):
+        folder.mkdir(mode=0o755)
+        self.edge = Edge(folder, scenarios.BACKEND, zone="", workers=1)
+        self.address = f"127.0.0.1:{self.edge.port}"
 
 
-def follower(edge, scenario):
-    """A connection to a worker that does not lead and answers as the scenario says."""
+def follower(edge, scenario, headers):
+    """A connection to a worker that does not lead and answers as the scenario says, and its pid."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         connection = Connection(edge.port)
-        head, pid = connection.ask("/pid")
-        if pid != leader(edge) and re.fullmatch(scenario.expect or ".*", connection.ask("/", scenario.headers(0))[1]):
+        _, pid = connection.ask("/pid")
+        if pid != edge.leader() and re.fullmatch(scenario.expect, connection.ask(scenario.path, headers(0))[1]):
             return connection, pid
-        connection.socket.close()
+        connection.close()
         time.sleep(0.1)
     raise AssertionError(f"{scenario}: no worker answers as expected")
 
 
+def check(scenario, head, body):
+    assert re.fullmatch(scenario.expect, body), f"{scenario}: answered {body!r}"
+    sets = len(re.findall(r"(?im)^set-cookie:", head))
+    assert sets == scenario.sets, f"{scenario}: {sets} cookies set, expected {scenario.sets}"
+
+
 def run(scenario):
+    """Fills scenario.windows."""
     with tempfile.TemporaryDirectory(prefix="request-cost-") as name:
         folder = pathlib.Path(name)
         folder.chmod(0o777)
+        upstream = Upstream(folder / "backend") if "{backend}" in scenario.before else None
         edge = Measured(folder, scenario.before + CONF.replace("LOCATION", scenario.location), scenario.definitions,
-                        zone=scenario.zone, workers=2, start=False)
+                        upstream, zone=scenario.zone, size=scenario.size, workers=2, start=False)
+        conf = folder / "nginx.conf"
+        text = conf.read_text() if scenario.loaded else re.sub(r"load_module .*;", "", conf.read_text())
+        conf.write_text("".join(f"load_module {path};\n" for path in scenario.modules) + text)
         edge.start()
-        connection, pid = follower(edge, scenario)
-        asked = 0
-        for count in [WARM] + [REQUESTS] * WINDOWS:
-            for _ in range(count):
+        try:
+            measure(edge, scenario)
+        finally:
+            edge.end()
+            if upstream:
+                upstream.edge.end()
+
+
+def measure(edge, scenario):
+    if scenario.definitions:
+        edge.wait(edge.leader, 60)
+    headers = scenario.headers
+    if scenario.first:
+        edge.wait(lambda: "Cookie: " in (headers := scenario.sent(edge.port))(0) and "exp=" in headers(0), 60)
+        headers = scenario.sent(edge.port)
+    asked, marks = 0, collections.Counter()
+    for _ in range(10):  # until the worker led at no time: under callgrind a leader is slow, and another takes over
+        connection, pid = follower(edge, scenario, headers)
+        for window in range(1 + WINDOWS):
+            for _ in range(REQUESTS if window else WARM):
                 asked += 1
-                body = connection.ask("/", scenario.headers(asked))[1]
-            assert re.fullmatch(scenario.expect or ".*", body), f"{scenario}: answered {body!r}"
+                head, body = connection.ask(scenario.path, headers(asked))
+            check(scenario, head, body)
+            if scenario.cached and window == 0:
+                assert connection.ask(scenario.path, headers(asked))[1] == body, f"{scenario}: not from the cache"
             connection.ask("/mark")
-        assert leader(edge) != pid, f"{scenario}: the measured worker took the lead"
-        connection.socket.close()
-        edge.end()
-        scenario.windows = [Profile((folder / f"callgrind.{pid}.{part}").read_text(errors="replace"))
-                            for part in range(2, 2 + WINDOWS)]
+            marks[pid] += 1
+        connection.close()
+        if edge.leader() != pid:
+            break
+    else:
+        raise AssertionError(f"{scenario}: the measured workers took the lead")
+    edge.stop()
+    scenario.windows = [edge.profile(pid, marks[pid] - WINDOWS + 1 + window, REQUESTS) for window in range(WINDOWS)]
 
 
-class Profile:
-    """One window's: own instructions and calls per request, by (object, function)."""
-
-    def __init__(self, text):
-        self.own, self.calls = {}, {}
-        names, here, object_, callee = {}, None, None, None
-
-        def name(kind, text):
-            number, _, said = text.partition(" ")
-            if said:
-                names[kind, number] = said
-            return names.get((kind, number), text)
-
-        for line in text.splitlines():
-            key, found, value = line.partition("=")
-            if found and key == "ob":
-                object_ = pathlib.Path(name("ob", value)).name
-            elif found and key == "fn":
-                here = (object_, name("fn", value))
-            elif found and key == "cob":
-                name("ob", value)
-            elif found and key == "cfn":
-                callee = name("fn", value)
-            elif found and key == "calls":  # the next line's cost is the callee's
-                self.calls[callee] = self.calls.get(callee, 0) + int(value.split()[0]) / REQUESTS
-                callee = None
-                skip = True
-                continue
-            elif here and line[:1].isdigit() or line[:1] in ("+", "-", "*"):
-                if not skip:
-                    self.own[here] = self.own.get(here, 0) + int(line.split()[1]) / REQUESTS
-            skip = False
-        self.heap = sum(count for (object_, name), count in self.own.items() if HEAP.search(name))
-        self.cost = sum(self.own.values()) - self.heap
-        self.mallocs = sum(count for name, count in self.calls.items() if ALLOCATES.fullmatch(name))
+def short(path):
+    return path.replace("ngx_http_experiment_module.so", "module").replace(f"{lib.edge.ROOT}/", "")
 
 
-def annotate(baseline, scenario, lines=45):
+def annotate(baseline, scenario, most=45):
     run(baseline)
     run(scenario)
-    before, after = baseline.windows[-1].own, scenario.windows[-1].own
-    print(f"{scenario}: {scenario.cost:.0f} instructions, {scenario.cost - baseline.cost:.0f} more than {baseline.name}\n")
-    added = {key: after.get(key, 0) - before.get(key, 0) for key in {**before, **after}}
+    before, after = baseline.windows[-1], scenario.windows[-1]
+    print(f"{scenario}: {scenario.cost:.0f} instructions, {scenario.cost - baseline.cost:.0f} more than "
+          f"{baseline.name}\n")
     objects = {}
-    for (object_, _), count in added.items():
-        objects[object_] = objects.get(object_, 0) + count
+    for profile, sign in ((after, 1), (before, -1)):
+        for (object_, _), count in profile.own.items():
+            objects[object_] = objects.get(object_, 0) + sign * count
     print(f"{'added':>8}  object")
     for object_, count in sorted(objects.items(), key=lambda item: -item[1]):
         if abs(count) >= 1:
-            print(f"{count:8.0f}  {object_}")
-    print(f"\n{'added':>8} {'own':>8}  function")
-    for key in sorted(added, key=lambda key: -abs(added[key]))[:lines]:
-        print(f"{added[key]:8.0f} {after.get(key, 0):8.0f}  {key[0].replace('ngx_http_experiment_module.so', 'module')}: "
-              f"{key[1][:110]}")
+            print(f"{count:8.0f}  {short(object_)}")
+    for title, what in (("function", "own"), ("line", "lines")):
+        was, now = getattr(before, what), getattr(after, what)
+        added = {key: now.get(key, 0) - was.get(key, 0) for key in {**was, **now}}
+        print(f"\n{'added':>8} {'own':>8}  {title}")
+        for key in sorted(added, key=lambda key: -abs(added[key]))[:most]:
+            print(f"{added[key]:8.0f} {now.get(key, 0):8.0f}  {short(key[0])}: {str(key[1])[:110]}")
 
 
-def table(wanted):
-    print(f"{'scenario':50} {'instructions':>12} {'spread':>6} {'added':>7} {'ratio':>5} {'heap':>5} {'mallocs':>7}", flush=True)
-    done = {}
+class Text:
+    def head(self):
+        print(f"{'scenario':56} {'instructions':>12} {'spread':>6} {'added':>7} {'ratio':>5} {'limit':>5} {'heap':>5} "
+              f"{'mallocs':>7}", flush=True)
+
+    def group(self, name):
+        pass
+
+    def row(self, scenario, added, ratio):
+        last = scenario.windows[-1]
+        print(f"{str(scenario):56} {scenario.cost:12.0f} {scenario.spread:6.0f} {added:7.0f} {ratio:>5} "
+              f"{scenario.limit or '':>5} {last.heap:5.0f} {last.mallocs:7.2f}", flush=True)
+
+
+class Markdown:
+    def head(self):
+        pass
+
+    def group(self, name):
+        print(f"\n**{name[0].upper()}{name[1:]}**\n\n| | instructions | spread | added | ratio | limit | mallocs |\n"
+              "|---|--:|--:|--:|--:|--:|--:|", flush=True)
+
+    def row(self, scenario, added, ratio):
+        print(f"| {scenario.name} | {scenario.cost:,.0f} | {scenario.spread:.0f} | {added:,.0f} | {ratio} | "
+              f"{scenario.limit or ''} | {scenario.windows[-1].mallocs:.2f} |", flush=True)
+
+
+def table(wanted, out):
+    """Returns: the scenarios that exceed their limit."""
+    out.head()
+    done, over = {}, []
     for scenario in wanted:
         run(scenario)
+        if scenario.group not in done:
+            out.group(scenario.group)
         group = done.setdefault(scenario.group, {})
         group[scenario.name] = scenario
         base = next(iter(group.values())).cost
         added, than = scenario.cost - base, group.get(scenario.than)
-        ratio = f"{added / (than.cost - base):.2f}" if than else ""
-        last = scenario.windows[-1]
-        print(f"{str(scenario):50} {scenario.cost:12.0f} {scenario.spread:6.0f} {added:7.0f} {ratio:>5} {last.heap:5.0f} "
-              f"{last.mallocs:7.2f}", flush=True)
+        ratio = added / (than.cost - base) if than else None
+        if scenario.limit and ratio > scenario.limit:
+            over.append(scenario)
+        out.row(scenario, added, f"{ratio:.2f}" if than else "")
+    return over
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="*")
     parser.add_argument("--annotate", action="store_true")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--record", action="store_true")
     parser.add_argument("--module", type=pathlib.Path, help="another build of the module")
     options = parser.parse_args()
     if options.module:
         lib.edge.MODULE = options.module.resolve()
-    every = list(scenarios())
-    chosen = [s for s in every if not options.part or any(str(s).startswith(part) or s.name.startswith(part)
-                                                          for part in options.part)]
-    first = {s.group: s for s in reversed(every)}
-    if options.annotate:
-        for scenario in chosen:
-            annotate(first[scenario.group], scenario)
-        return
-    groups = {s.group for s in chosen}
-    needed = {id(s) for s in chosen} | {id(first[g]) for g in groups}
-    needed |= {id(s) for s in every for c in chosen if s.group == c.group and s.name == c.than}
-    table([s for s in every if id(s) in needed])
+    with tempfile.TemporaryDirectory(prefix="request-cost-") as folder:
+        os.chmod(folder, 0o755)
+        every = list(scenarios.for_the_record(pathlib.Path(folder)) if options.record else scenarios.scenarios())
+        chosen = [s for s in every if not options.part or any(name.startswith(part) for part in options.part
+                                                              for name in (str(s), s.name))]
+        first = {s.group: s for s in reversed(every)}
+        if options.annotate:
+            for scenario in chosen:
+                annotate(first[scenario.group], scenario)
+            return
+        needed = {str(s) for s in chosen} | {str(first[s.group]) for s in chosen}
+        needed |= {f"{s.group}: {s.than}" for s in chosen}
+        over = table([s for s in every if str(s) in needed], Markdown() if options.markdown else Text())
+    for scenario in over:
+        print(f"{scenario}: over its limit of {scenario.limit}")
+    if over and options.check:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
