@@ -11,7 +11,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "t"))
 import lib.edge  # noqa: E402
-from lib.edge import Edge  # noqa: E402
+from lib.edge import ROOT, Edge  # noqa: E402,F401
 
 # What malloc and free cost depends on what was freed long before; it is shown apart, with the number of calls.
 HEAP = re.compile(r"malloc|^free$|_int_free|calloc|realloc|memalign|unlink_chunk|systrim")
