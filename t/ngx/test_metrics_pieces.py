@@ -6,6 +6,7 @@ import http.client
 import pathlib
 import re
 import resource
+import signal
 import socket
 import subprocess
 import threading
@@ -33,7 +34,7 @@ CONF = """
         location = /gzip { gzip on; experiment_metrics; }
         location = /paced { limit_rate 10m; experiment_metrics; }
         location = /impatient { send_timeout 300ms; experiment_metrics; }
-        location = /collected { postpone_output 1m; experiment_metrics; }
+        location = /collected { postpone_output 1m; experiment all; experiment_metrics; }
         location = /replaced {
             sub_filter nginx_experiment_ other_; sub_filter_once off; sub_filter_types text/plain;
             experiment_metrics;
@@ -103,8 +104,8 @@ def readers(count, *args, **kwargs):
 
 
 def series(text):
-    """What is there, without its values."""
-    return [line.rpartition(" ")[0] for line in text.splitlines()]
+    """What is there, without its values; reasons of decisions come with the first request."""
+    return [line.rpartition(" ")[0] for line in text.splitlines() if "_decisions_total{" not in line]
 
 
 def memory(pid):
@@ -277,6 +278,17 @@ def test_a_page_outlives_a_reload(edges):
             assert series(text) == series(whole)
     check_form(parse(text))
     edge.wait(lambda: not is_running(old))
+
+
+def test_a_quick_stop_waits_for_nobody(edges):
+    edge = make(edges, 300)
+    with readers(3, edge.port2) as slow:
+        for reader in slow:
+            reader.read(50_000)
+        edge.stop(signal.SIGTERM)
+        for reader in slow:
+            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+                reader.rest()
 
 
 def test_a_page_ends_with_the_definitions_it_began_with(edges):
