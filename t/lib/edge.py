@@ -19,10 +19,10 @@ FORBIDDEN = re.compile(r"\[alert\]|\[emerg\]|exited on signal|open socket|Addres
 HEAD = """
 load_module {module};
 worker_processes {workers};
-daemon on;
+daemon {daemon}; master_process {master};
 pid {folder}/nginx.pid;
 error_log {folder}/error.log {level};
-worker_shutdown_timeout 5s;
+worker_shutdown_timeout {shutdown};
 events {{ worker_connections 1024; }}
 http {{
     access_log off;
@@ -71,11 +71,12 @@ class Edge:
     """`http` is the text inside http{}, behind the zone; {port}, {port2}, {port3}, {folder} and {backend} are filled in.
 
     `zone` replaces the zone's directives ("" for none); `definitions` is a document (dict) or text. `allowed` is a pattern of forbidden
-    lines that this test provokes.
+    lines that this test provokes. With `daemon` off nginx is a child of the test; with `master` off it is one process.
     """
 
     def __init__(self, folder, http, definitions=None, backend=None, workers=2, zone=ZONE, size="8m", level="info",
-                 start=True, allowed=None):
+                 start=True, allowed=None, daemon=True, master=True, module=MODULE, environment=None,
+                 shutdown="5s"):
         self.folder = pathlib.Path(folder)
         self.state = self.folder / "state"
         self.kill_file = self.folder / "kill"
@@ -84,7 +85,10 @@ class Edge:
         self.backend = backend
         self.allowed = re.compile(allowed) if allowed else None
         self.workers, self.zone, self.size, self.level = workers, zone, size, level
-        self.pid = None
+        self.daemon, self.master, self.module, self.environment = daemon, master, module, environment
+        self.shutdown = shutdown
+        self.pid = self.child = None
+        self.other_masters = []  # of upgrades under way
         self.state.mkdir(exist_ok=True)
         self.give(self.state)
         if definitions is not None:
@@ -100,8 +104,8 @@ class Edge:
             shutil.chown(path, "nobody")
 
     def names(self):
-        return {"port": self.port, "port2": self.port2, "port3": self.port3, "folder": self.folder, "module": MODULE,
-                "workers": self.workers, "size": self.size, "level": self.level,
+        return {"port": self.port, "port2": self.port2, "port3": self.port3, "folder": self.folder, "module": self.module, "shutdown": self.shutdown,
+                "daemon": "on" if self.daemon else "off", "master": "on" if self.master else "off", "workers": self.workers, "size": self.size, "level": self.level,
                 "backend": self.backend.address if self.backend else "127.0.0.1:1"}
 
     def configure(self, http, **changes):
@@ -119,19 +123,52 @@ class Edge:
         temporary.chmod(0o644)
         os.replace(temporary, self.state / "definitions.json")
 
+    def line(self, *args):
+        return [NGINX, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", str(self.log), *args]
+
     def command(self, *args):
-        return subprocess.run([NGINX, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e",
-                               str(self.log), *args], capture_output=True, text=True, timeout=30)
+        return subprocess.run(self.line(*args), capture_output=True, text=True, timeout=30, env=self.environment)
 
     def test(self):
         return self.command("-t")
 
     def start(self):
-        done = self.command()
-        assert done.returncode == 0, done.stderr + self.text()
-        self.wait(lambda: (self.folder / "nginx.pid").exists() and (self.folder / "nginx.pid").read_text().strip())
-        self.pid = int((self.folder / "nginx.pid").read_text())
+        if self.daemon:
+            done = self.command()
+            assert done.returncode == 0, done.stderr + self.text()
+        else:
+            self.child = subprocess.Popen(self.line(), env=self.environment)
+        self.pid = self.wait(self.written_pid)
         self.wait(self.listening)
+
+    def written_pid(self):
+        path = self.folder / "nginx.pid"
+        return path.exists() and int(path.read_text().strip() or 0)
+
+    def upgrade(self):
+        """Starts a second master, which is `pid` from then on, beside the first, whose pid is returned. Both serve."""
+        old = self.pid
+        self.send(signal.SIGUSR2)
+        self.wait(lambda: (self.folder / "nginx.pid.oldbin").exists() and self.written_pid() not in (0, False, old))
+        self.other_masters.append(old)
+        self.pid = self.written_pid()
+        self.all_workers()
+        return old
+
+    def end_master(self, pid, number=signal.SIGQUIT):
+        """Ends one of the two, and waits for it; the other one is `pid` from then on."""
+        masters = {self.pid, *self.other_masters} - {pid}
+        self.pid, *self.other_masters = masters
+        os.kill(pid, number)
+        self.wait(lambda: not is_running(pid))
+
+    def kill_everything(self):
+        """Master and workers at once, as a machine that loses power."""
+        for pid in [self.pid, *self.children()]:
+            os.kill(pid, signal.SIGKILL)
+        self.wait(lambda: not self.listening())
+        self.pid = None
+        (self.folder / "nginx.pid").unlink()
 
     def listening(self):
         with socket.socket() as s:
@@ -150,13 +187,17 @@ class Edge:
     def send(self, number):
         os.kill(self.pid, number)
 
-    def children(self):
-        out = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True).stdout
+    def children(self, master=None):
+        out = subprocess.run(["pgrep", "-P", str(master or self.pid)], capture_output=True, text=True).stdout
         return [int(pid) for pid in out.split()]
 
-    def worker_pids(self):
-        return [pid for pid in self.children()
+    def worker_pids(self, master=None):
+        return [pid for pid in self.children(master)
                 if b"worker process" in (title := self.title(pid)) and b"shutting down" not in title]
+
+    def all_workers(self):
+        """Their pids, once all have started."""
+        return self.wait(lambda: len(pids := self.worker_pids()) == self.workers and pids)
 
     @staticmethod
     def title(pid):
@@ -187,7 +228,12 @@ class Edge:
             raise AssertionError("nginx did not end")
 
     def end(self):
+        for pid in self.other_masters:
+            if is_running(pid):
+                os.kill(pid, signal.SIGTERM)
         self.stop()
+        if self.child:
+            self.child.wait(5)
         bad = [line for line in self.text().splitlines()
                if FORBIDDEN.search(line) and not (self.allowed and self.allowed.search(line))]
         assert not bad, "\n".join(bad[:10])
