@@ -20,6 +20,7 @@ CTL       := $(B)/experimentctl
 PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
              libgtest-dev libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
              python3-jsonschema curl procps mount
+BENCH_PACKAGES := valgrind wrk
 
 LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
 CTL_SRC   := $(wildcard ctl/*.cpp)
@@ -105,8 +106,13 @@ soak: module ## the long runs in full
 	@$(MAKE) -s -j2 $(CTL)
 	@SOAK=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx)
 
-bench: setup ## print what the steps of a decision and of the allocator cost, as ratios
-	@$(MAKE) -s -j2 $(B)/steps && ./$(B)/steps
+bench: PACKAGES += $(BENCH_PACKAGES)
+bench: module ## print what requests and steps cost, each beside its baseline (10 minutes)
+	@$(MAKE) -s -j2 $(B)/steps $(CTL)
+	@./$(B)/steps --benchmark_min_time=0.1
+	@bench/instructions.py
+	@bench/request_cost.py
+	@bench/throughput.py
 
 $(B)/steps: $(B)/gcc/bench/steps.o $(GCC_OBJ)
 	@$(CXX) -o $@ $^ $(LIBS) -lbenchmark -pthread

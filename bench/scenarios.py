@@ -262,7 +262,7 @@ built = None
 
 
 def empty_prefix_module():
-    """Compiles it once, against the tree that the module was built against. Returns: its path, None without that tree."""
+    """Compiles it once, against the tree of the module's build. Returns: its path, None without that tree."""
     global built
     tree = ROOT / "build" / "nginx"
     if built is None and (tree / "objs" / "ngx_auto_config.h").exists():

@@ -1,6 +1,7 @@
 """A request takes memory from its pool only: a preloaded library counts who else calls malloc in a worker.
 
-nginx's own calls are those of its pools; whatever comes from the module, or from a library that it calls, is counted apart.
+nginx's own calls are those of its pools; whatever comes from the module, or from a library that it calls, is counted
+apart.
 """
 import http.client
 import os
