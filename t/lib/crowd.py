@@ -135,7 +135,7 @@ def by_variant(metrics, family, experiments=EXPERIMENTS):
         if name.startswith(f"nginx_experiment_{family}{{") and value:
             labels = dict(part.split("=") for part in name.partition("{")[2].rstrip("}").replace('"', "").split(","))
             if labels["experiment"] in experiments:
-                counted[labels["experiment"], labels["variant"]] += int(value)
+                counted[labels["experiment"], labels.get("variant")] += int(value)
     return counted
 
 
