@@ -84,7 +84,7 @@ def test_a_day_forward_and_back(clocked):
 
 
 def test_epochs_of_an_adaptive_experiment_go_on(clocked):
-    """Their numbers grow whatever the clock says, and no second one begins for the same reason."""
+    """Their numbers grow whatever the clock says."""
     edge = clocked(document(ADAPTIVE, experiment("button", unit="account")))
     crowds, seen = [], epochs(edge)
     for n, offset_s in enumerate((0, 7200, -7200, 0)):
