@@ -78,6 +78,7 @@ def test_two_hundred_killed_workers(edges, soak):
     assert stored(edge, "n") == now["exposures_total"] and stored(edge, "purchase") == now["rewards_total"]
     assert len(list(edge.state.glob("counters/*.json"))) == 1
     assert len(edge.lines("exited on signal 9")) == kills
+    assert len(edge.lines("definitions 1 in use")) > kills / 20  # said by each leader: many of them were killed
     assert not edge.lines(r"\[(error|crit)\]")
 
 

@@ -31,12 +31,23 @@ def open_files(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+# What a configuration may hold in memory of its own.
+RICH = """
+        location = /dead { experiment dead; return 200 $variant_dead|$experiment_reason_dead; }
+        location /rich/ {
+            experiment v* bu* de*; experiment_types application/json; experiment_exposure $arg_x; experiment_isolation tagged;
+            experiment_cohort_max 8; experiment_cookie other samesite=Strict max_age=9d;
+            experiment_reward purchase value=$arg_value id=$arg_id; return 200 $experiment_epoch_visit$experiment_cohort;
+        }
+        location = /e { experiment_beacon; }
+        location = /thanks"""
+
+
 def test_a_hundred_reloads_under_load(edges, soak):
     """The slopes are of the second half: the first fills what malloc keeps. The master's is its own anonymous memory,
     the workers' that of one of each generation, just after it was made."""
-    dead = "location = /dead { experiment dead; return 200 $variant_dead|$experiment_reason_dead; } location = /thanks"
-    edge = edges(SERVER.replace("location = /thanks", dead), document(experiment("visit"), experiment(
-        "button", unit="account"), experiment("dead")), **roomy(soak))
+    edge = edges(SERVER.replace("        location = /thanks", RICH), document(
+        experiment("visit"), experiment("button", unit="account"), experiment("dead")), **roomy(soak))
     edge.kill_file.write_text("dead\n")
     edge.wait(lambda: get(edge.port, "/dead").text == "|killed")
     epochs = {key: edge.runtime(key)["epochs"] for key in ("visit", "button")}

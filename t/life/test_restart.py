@@ -77,6 +77,26 @@ def test_power_is_lost_twice(edges):
     assert not edge.lines(r"\[(error|crit)\]")
 
 
+def age(path, seconds=3600):
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))
+
+
+def test_what_is_gone_for_long_is_folded_and_counts_on(edges):
+    edge = edges(SERVER, DOCUMENT, **roomy())
+    crowds = [visited(edge, 100)]
+    edge.stop()
+    (gone,) = edge.state.glob("counters/*.json")
+    age(gone)
+    edge.start()
+    crowds.append(visited(edge, 100, seed=2))
+    edge.wait(lambda: not gone.exists(), seconds=2 * FLUSH_S)
+    assert (edge.state / "counters" / "folded.json").exists()
+    edge.stop()
+    assert_stored(edge, *crowds)
+    assert not edge.lines(r"\[(error|crit)\]")
+
+
 def test_an_upgrade_and_back_again_under_load(edges):
     """Both ways, as nginx's manual has it: USR2, WINCH, and then QUIT to the old master, or HUP to it and QUIT to the
     new one. Visitors keep their variant throughout; accounts are remembered in a zone only, and are new in another."""
@@ -127,8 +147,7 @@ def test_an_old_master_that_waited_for_long_counts_on(edges):
     os.kill(old, signal.SIGWINCH)
     edge.wait(lambda: not set(old_workers) & set(edge.children(old)))
     path = edge.state / "counters" / f"{waiting}.json"
-    then = path.stat().st_mtime - 3600
-    os.utime(path, (then, then))
+    age(path)
     for n in (2, 3):  # the second flush comes after the search for the dead that follows the first one
         crowds.append(visited(edge, 60, seed=n))
         edge.wait(lambda: stored(edge, "n") == total(crowds, "exposed"), seconds=2 * FLUSH_S)
