@@ -22,9 +22,10 @@ def anonymous_kb(pid):
 
 
 def slope(values):
-    """Least squares, per step."""
-    middle = (len(values) - 1) / 2
-    return (sum((x - middle) * y for x, y in enumerate(values)) / sum((x - middle) ** 2 for x in range(len(values))))
+    """Least squares, per reload. Neighbours are averaged: cycles take turns between two places of the heap."""
+    means = [(a + b) / 2 for a, b in zip(values[::2], values[1::2])]
+    steps = [n - (len(means) - 1) / 2 for n in range(len(means))]
+    return sum(x * y for x, y in zip(steps, means)) / sum(x * x for x in steps) / 2
 
 
 def open_files(pid):
