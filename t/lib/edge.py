@@ -9,15 +9,19 @@ import socket
 import subprocess
 import time
 
+from lib import sanitizer
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-MODULE = ROOT / "build" / "ngx_http_experiment_module.so"
-CTL = ROOT / "build" / "experimentctl"
+BUILD = ROOT / os.environ.get("BUILD", "build")
+MODULE = BUILD / "ngx_http_experiment_module.so"
+CTL = BUILD / "experimentctl"
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 
-FORBIDDEN = re.compile(r"\[alert\]|\[emerg\]|exited on signal|open socket|AddressSanitizer|runtime error:|ThreadSanitizer")
+FORBIDDEN = re.compile(r"\[alert\]|\[emerg\]|exited on signal|open socket|" + sanitizer.REPORT.pattern)
 
 HEAD = """
 load_module {module};
+{handed_on}
 worker_processes {workers};
 daemon {daemon}; master_process {master};
 pid {folder}/nginx.pid;
@@ -85,8 +89,11 @@ class Edge:
         self.backend = backend
         self.allowed = re.compile(allowed) if allowed else None
         self.workers, self.zone, self.size, self.level = workers, zone, size, level
-        self.daemon, self.master, self.module, self.environment = daemon, master, module, environment
-        self.shutdown = shutdown
+        self.daemon, self.master, self.module, self.shutdown = daemon, master, module, shutdown
+        self.reports = self.folder / "reports"
+        checked = sanitizer.environment(module, self.reports, environment)
+        self.environment = checked or environment
+        self.handed_on = sanitizer.VARIABLES if checked else ()
         self.pid = self.child = None
         self.other_masters = []  # of upgrades under way
         self.state.mkdir(exist_ok=True)
@@ -106,6 +113,7 @@ class Edge:
     def names(self):
         return {"port": self.port, "port2": self.port2, "port3": self.port3, "folder": self.folder, "module": self.module, "shutdown": self.shutdown,
                 "daemon": "on" if self.daemon else "off", "master": "on" if self.master else "off", "workers": self.workers, "size": self.size, "level": self.level,
+                "handed_on": "".join(f"env {name}; " for name in self.handed_on),
                 "backend": self.backend.address if self.backend else "127.0.0.1:1"}
 
     def configure(self, http, **changes):
@@ -127,7 +135,9 @@ class Edge:
         return [NGINX, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", str(self.log), *args]
 
     def command(self, *args):
-        return subprocess.run(self.line(*args), capture_output=True, text=True, timeout=30, env=self.environment)
+        done = subprocess.run(self.line(*args), capture_output=True, text=True, timeout=30, env=self.environment)
+        assert not sanitizer.REPORT.search(done.stderr), done.stderr
+        return done
 
     def test(self):
         return self.command("-t")
@@ -237,6 +247,8 @@ class Edge:
         bad = [line for line in self.text().splitlines()
                if FORBIDDEN.search(line) and not (self.allowed and self.allowed.search(line))]
         assert not bad, "\n".join(bad[:10])
+        reports = sanitizer.reports(self.reports)
+        assert not reports, f"{len(reports)} reports, the first:\n" + reports[0][:6000]
 
     def text(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
@@ -249,6 +261,7 @@ class Edge:
 
     def ctl(self, *args, check=False):
         done = subprocess.run([str(CTL), *args, "--state", str(self.state)], capture_output=True, text=True, timeout=30)
+        assert not sanitizer.REPORT.search(done.stderr), done.stderr
         assert not check or done.returncode == 0, done.stderr
         return done
 
