@@ -217,3 +217,13 @@ def test_a_request_takes_its_memory_from_its_pool(worker, name):
     assert len(worker.answer.headers.get_all("Set-Cookie") or []) == cookies
     counted = sum(v for k, v in worker.edge.metrics().items() if k.startswith("nginx_experiment_rewards_total{"))
     assert counted == rewards
+
+
+def test_a_beacon_takes_its_memory_from_its_pool(worker):
+    headers = {"Content-Type": "application/json"}
+    event = '{"goal":"purchase","value":19.99,"id":"o-%d","note":["\\u00e9",{}]}'
+    for i in range(2 * REQUESTS):
+        worker.ask("/", {"X-Account": f"{i:06d}"})
+    _, others = worker.during(lambda i: worker.ask("/beacon", {**headers, "X-Account": f"{i:06d}"}, "POST", event % i))
+    assert others == 0
+    assert sum(v for k, v in worker.edge.metrics().items() if "rewards_total{experiment=\"e0\"" in k) == 2 * REQUESTS
