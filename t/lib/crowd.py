@@ -1,7 +1,7 @@
 """Visitors who come all the time and know what they were answered: the truth that counters are compared with.
 
-Every visitor is new, sees a page once or several times with the cookies it was given, and perhaps buys. A visitor whom
-an answer failed is gone for good, so what the edge may have counted for it is known within one page and one purchase.
+Every visitor is new, sees a page once or several times with the cookies it was given, and perhaps buys. Whom
+an answer failed is gone for good, so what the edge may have counted is known within a page and a purchase.
 """
 import collections
 import random
@@ -12,13 +12,15 @@ from lib import store
 from lib.edge import ZONE
 from lib.load import Connection, request
 
-# A page says which variants it shows. Of the experiments, "visit" has visitors with cookies, "button" accounts.
+# A page says which variants it shows. "visit" has visitors with cookies, "button" accounts.
 SERVER = """
     server {
         listen 127.0.0.1:{port};
         keepalive_requests 1000000;
         location / { experiment all; return 200 "$variant_visit|$variant_button|$pid"; }
-        location = /thanks { experiment all; experiment_reward purchase; return 200 "$variant_visit|$variant_button|$pid"; }
+        location = /thanks {
+            experiment all; experiment_reward purchase; return 200 "$variant_visit|$variant_button|$pid";
+        }
         location = /metrics { experiment_metrics; }
     }
 """
@@ -45,9 +47,9 @@ class Line(Connection):
 class Crowd:
     """`clients` open a connection per request, `kept` keep theirs; after a visit they wait for `pause_s`.
 
-    Counts stand in exposed, rewarded and served, by (experiment, variant). `failed` says what was asked in vain,
-    `reused` how often a kept connection was gone when it was used again, which every client of nginx meets at a
-    reload and answers by a new one.
+    Counts stand in exposed, rewarded and served, by (experiment, variant). `failed` says what was asked in
+    vain, `reused` how often a kept connection was gone when it was used again, which every client of nginx
+    meets at a reload and answers by a new one.
     """
 
     def __init__(self, port, clients=2, kept=0, seed=1, pause_s=0.005):
@@ -80,13 +82,14 @@ class Crowd:
     def visit(self, account, chance, line, kept):
         cookies, first = {}, None
         for path in ["/"] * chance.choice((1, 1, 2, 3)) + ["/thanks"] * (chance.random() < 0.3):
-            asked = request(path, cookies, {"X-Account": account, "Connection": "keep-alive" if kept else "close"})
+            headers = {"X-Account": account, "Connection": "keep-alive" if kept else "close"}
+            asked = request(path, cookies, headers)
             try:
                 line, answer = self.exchange(asked, line, kept)
             except OSError as error:
                 with self.lock:
-                    self.failed.append(("page" if first is None else "purchase" if path == "/thanks" else "again",
-                                        repr(error)))
+                    kind = "page" if first is None else "purchase" if path == "/thanks" else "again"
+                    self.failed.append((kind, repr(error)))
                 return None
             cookies.update(answer.cookies)
             self.note(account, path, answer, first)
@@ -133,7 +136,8 @@ def by_variant(metrics, family, experiments=EXPERIMENTS):
     counted = collections.Counter()
     for name, value in metrics.items():
         if name.startswith(f"nginx_experiment_{family}{{") and value:
-            labels = dict(part.split("=") for part in name.partition("{")[2].rstrip("}").replace('"', "").split(","))
+            pairs = name.partition("{")[2].rstrip("}").replace('"', "").split(",")
+            labels = dict(pair.split("=") for pair in pairs)
             if labels["experiment"] in experiments:
                 counted[labels["experiment"], labels.get("variant")] += int(value)
     return counted

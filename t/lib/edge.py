@@ -75,7 +75,8 @@ class Edge:
     """`http` is the text inside http{}, behind the zone; {port}, {port2}, {port3}, {folder} and {backend} are filled in.
 
     `zone` replaces the zone's directives ("" for none); `definitions` is a document (dict) or text. `allowed` is a pattern of forbidden
-    lines that this test provokes. With `daemon` off nginx is a child of the test; with `master` off it is one process.
+    lines that this test provokes. With `daemon` off nginx is a child of the test; with `master` off it is one
+    process.
     """
 
     def __init__(self, folder, http, definitions=None, backend=None, workers=2, zone=ZONE, size="8m", level="info",
@@ -111,8 +112,10 @@ class Edge:
             shutil.chown(path, "nobody")
 
     def names(self):
-        return {"port": self.port, "port2": self.port2, "port3": self.port3, "folder": self.folder, "module": self.module, "shutdown": self.shutdown,
-                "daemon": "on" if self.daemon else "off", "master": "on" if self.master else "off", "workers": self.workers, "size": self.size, "level": self.level,
+        return {"port": self.port, "port2": self.port2, "port3": self.port3, "folder": self.folder,
+                "module": self.module, "shutdown": self.shutdown, "daemon": "on" if self.daemon else "off",
+                "master": "on" if self.master else "off", "workers": self.workers, "size": self.size,
+                "level": self.level,
                 "handed_on": "".join(f"env {name}; " for name in self.handed_on),
                 "backend": self.backend.address if self.backend else "127.0.0.1:1"}
 
@@ -156,10 +159,10 @@ class Edge:
         return path.exists() and int(path.read_text().strip() or 0)
 
     def upgrade(self):
-        """Starts a second master, which is `pid` from then on, beside the first, whose pid is returned. Both serve."""
-        old = self.pid
+        """Starts a second master, `pid` from then on, beside the first, whose pid is returned. Both serve."""
+        old, old_file = self.pid, self.folder / "nginx.pid.oldbin"
         self.send(signal.SIGUSR2)
-        self.wait(lambda: (self.folder / "nginx.pid.oldbin").exists() and self.written_pid() not in (0, False, old))
+        self.wait(lambda: old_file.exists() and self.written_pid() not in (0, False, old))
         self.other_masters.append(old)
         self.pid = self.written_pid()
         self.all_workers()

@@ -7,19 +7,21 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 from lib.client import Browser, get
-from lib.crowd import SERVER, Crowd, by_variant, roomy, stored, total
+from lib.crowd import SERVER, Crowd, assert_stored, by_variant, roomy, stored, total
 from lib.edge import document, experiment
 
 DAY_S = 86400
-ADAPTIVE = experiment("visit", allocation={"policy": "thompson", "goal": "purchase", "min_epoch": "1s", "baseline": 0,
-                                           "warm_up": {"exposures": 20, "successes": 2, "for": "1s"}})
+ADAPTIVE = experiment("visit", allocation={
+    "policy": "thompson", "goal": "purchase", "min_epoch": "1s", "baseline": 0,
+    "warm_up": {"exposures": 20, "successes": 2, "for": "1s"}})
 
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clock")
     source = pathlib.Path(__file__).with_name("clock.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", folder / "clock.so", source], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", folder / "clock.so", source],
+                   check=True)
     return folder / "clock.so"
 
 
@@ -28,7 +30,10 @@ def clocked(edges, shim):
     def make(definitions):
         edge = edges(SERVER, definitions, start=False, **roomy())
         (edge.folder / "clock").write_text("0")
-        edge.environment = {**os.environ, "LD_PRELOAD": str(shim), "CLOCK_FILE": str(edge.folder / "clock")}
+        environment = edge.environment or dict(os.environ)
+        preloaded = [part for part in environment.get("LD_PRELOAD", "").split(":") if part]
+        edge.environment = {**environment, "LD_PRELOAD": ":".join([*preloaded, str(shim)]),
+                            "CLOCK_FILE": str(edge.folder / "clock")}
         edge.start()
         edge.wait((edge.state / "runtime.json").exists)
         return edge
@@ -56,7 +61,7 @@ def epochs(edge):
 
 
 def test_a_day_forward_and_back(clocked):
-    """Twice, and with a restart at the wrong time; visitors of each time come back, and buy, in the others."""
+    """Twice, and with a restart at the wrong time; visitors of each time come back and buy in the others."""
     edge = clocked(document(experiment("visit"), experiment("button", unit="account")))
     began = epochs(edge)
     crowds, regulars = [], []
@@ -90,11 +95,11 @@ def test_epochs_of_an_adaptive_experiment_go_on(clocked):
     for n, offset_s in enumerate((0, 7200, -7200, 0)):
         set_clock(edge, offset_s)
         crowds.append(visited(edge, n + 1, answers=400))
-        edge.wait(lambda: by_variant(edge.metrics(), "exposures_total").total() == total(crowds, "exposed").total())
+        assert by_variant(edge.metrics(), "exposures_total") == total(crowds, "exposed")
         now = epochs(edge)
         assert now[:len(seen)] == seen and now == sorted(now), (seen, now)
         seen = now
     edge.wait(lambda: len(epochs(edge)) > 1)  # it did learn
     edge.stop()
-    assert stored(edge, "n") == total(crowds, "exposed") and stored(edge, "purchase") == total(crowds, "rewarded")
+    assert_stored(edge, *crowds)
     assert not edge.lines(r"\[(error|crit)\]")

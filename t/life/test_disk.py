@@ -1,4 +1,4 @@
-"""A disk that is full: traffic and counting go on in the zone, and the store gets all of it when there is room again."""
+"""A disk that is full: traffic and counting go on in the zone, and the store gets it when there is room."""
 import json
 import os
 import re
@@ -18,7 +18,8 @@ def full_disk(edges):
         pytest.skip("mounts a file system")
     edge = edges(SERVER, None, start=False, allowed="exited on signal 9", **roomy())
     options = f"size=64k,mode=755,uid={edge.state.stat().st_uid}"
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", edge.state], capture_output=True).returncode != 0:
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", edge.state]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("may not mount")
     ballast = edge.state / "ballast"
 
@@ -51,7 +52,8 @@ def test_a_full_disk_keeps_counts_in_the_zone(full_disk):
         crowds.append(crowd)
 
     def all_of_it():
-        return stored(edge, "n") == total(crowds, "exposed") and stored(edge, "purchase") == total(crowds, "rewarded")
+        return (stored(edge, "n") == total(crowds, "exposed") and
+                stored(edge, "purchase") == total(crowds, "rewarded"))
 
     visited()
     edge.wait(lambda: list(edge.state.glob("counters/*.json")))
@@ -60,7 +62,8 @@ def test_a_full_disk_keeps_counts_in_the_zone(full_disk):
     crowds[0].exposed["visit", first] += 1
     fill()
     visited()
-    edge.wait_log(r"\[error\].*No space left on device; counters not written, they wait in the zone", seconds=8)
+    edge.wait_log(r"\[error\].*No space left on device; counters not written, they wait in the zone",
+                  seconds=8)
     edge.reload()
     visited()
     for pid in edge.worker_pids():

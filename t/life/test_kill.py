@@ -1,4 +1,5 @@
-"""Workers killed at any moment, the leader included: no deadlock, no count goes back, the others serve at once."""
+"""Workers killed at any moment, leaders included: no deadlock, no count goes back, others serve at once."""
+import collections
 import os
 import random
 import re
@@ -35,21 +36,23 @@ def not_less(now, before):
 
 def counted_families(edge):
     metrics = edge.metrics()
-    return {family: by_variant(metrics, family) for family in ("exposures_total", "rewards_total", "requests_total")}
+    return {family: by_variant(metrics, family)
+            for family in ("exposures_total", "rewards_total", "requests_total")}
 
 
 def test_two_hundred_killed_workers(edges, soak):
     edge = edges(SERVER, document(experiment("visit"), experiment("button", unit="account")), workers=4,
                  allowed=KILLED, **roomy(soak))
     chance, kills, slowest = random.Random(3), 10000 if soak else 200, 0
-    clients = 3
+    clients, dying = 3, collections.deque(maxlen=8)
     edge.all_workers()
     seen = counted_families(edge)
     with Crowd(edge.port, clients=clients, pause_s=0.002) as crowd:
         for n in range(kills):
             time.sleep(chance.random() * 0.02)  # at a moment of no meaning
-            victim = chance.choice(edge.wait(edge.worker_pids))
+            victim = chance.choice(edge.wait(lambda: [pid for pid in edge.worker_pids() if pid not in dying]))
             os.kill(victim, signal.SIGKILL)
+            dying.append(victim)
             began = time.monotonic()
             answer = next(answer for _ in range(clients + 2) if (answer := told_by_another(edge, victim)))
             slowest = max(slowest, time.monotonic() - began)
@@ -71,14 +74,14 @@ def test_two_hundred_killed_workers(edges, soak):
               "rewards_total": (crowd.rewarded, crowd.failures("purchase"))}
     for family, (answered, in_flight) in bounds.items():
         assert not_less(now[family], answered), (family, now[family], answered)
-        assert now[family].total() <= answered.total() + 2 * in_flight, (family, now[family], answered, in_flight)
+        assert now[family].total() <= answered.total() + 2 * in_flight, (family, now[family], answered)
     # A request is logged behind its answer: a worker may be killed in between, once each time.
     assert abs(now["requests_total"].total() - crowd.served.total()) <= 2 * (lost + kills)
     edge.stop()
     assert stored(edge, "n") == now["exposures_total"] and stored(edge, "purchase") == now["rewards_total"]
     assert len(list(edge.state.glob("counters/*.json"))) == 1
     assert len(edge.lines("exited on signal 9")) == kills
-    assert len(edge.lines("definitions 1 in use")) > kills / 20  # said by each leader: many of them were killed
+    assert len(edge.lines("definitions 1 in use")) > kills / 20  # by each leader: many were killed
     assert not edge.lines(r"\[(error|crit)\]")
 
 
@@ -97,7 +100,7 @@ def test_when_the_leader_is_killed_another_one_leads(edges):
         assert victim in edge.worker_pids()
         os.kill(victim, signal.SIGKILL)
         began = time.monotonic()
-        edge.define(document(experiment("button", unit="account", variants=("control", "green", f"v{n}")), DEAD))
+        edge.define(document(experiment("button", ("control", "green", f"v{n}"), unit="account"), DEAD))
         edge.wait(lambda: leader(edge) not in (None, victim), seconds=3)
         edge.wait_log(rf"definitions {n + 2} in use", seconds=3)
         assert time.monotonic() - began < 3
@@ -113,8 +116,9 @@ def test_a_worker_killed_in_the_middle_of_the_leaders_work_blocks_nobody(edges):
     edge = started(edges, workers=2)
     for n in range(10):
         edge.define(document(experiment("button", unit="account", variants=("control", f"v{n}")), DEAD,
-                             *[experiment(f"more-{i}", unit="account", desired="running" if (i + n) % 2 else "stopped",
-                                          render="edge") for i in range(30)]))
+                             *[experiment(f"more-{i}", unit="account", render="edge",
+                                          desired="running" if (i + n) % 2 else "stopped")
+                               for i in range(30)]))
         time.sleep(0.05 * (n % 6))  # wherever it is
         victim = leader(edge)
         if victim in edge.worker_pids():

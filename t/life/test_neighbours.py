@@ -1,4 +1,4 @@
-"""Other nginx processes beside a running one: on its state directory, or only looking at its configuration."""
+"""Another nginx beside a running one: on its state directory, or only looking at its configuration."""
 import hashlib
 import signal
 
@@ -10,7 +10,7 @@ DOCUMENT = document(experiment("visit"), experiment("button", unit="account"))
 
 
 def test_two_nginx_on_one_state_directory_add_up(edges):
-    """Each has a zone, and a file of counts; both know all visitors. The one that ends takes nothing with it."""
+    """Each has a zone and a file of counts; both know all visitors. Who ends takes nothing with it."""
     one = edges(SERVER, DOCUMENT, **roomy())
     shared = {**roomy(), "zone": roomy()["zone"].replace("{folder}/state", str(one.state))}
     two = edges(SERVER, None, **shared)
@@ -38,7 +38,7 @@ def test_two_nginx_on_one_state_directory_add_up(edges):
 
 
 def content(edge):
-    return {path.relative_to(edge.folder): (path.stat().st_mtime_ns, hashlib.md5(path.read_bytes()).hexdigest())
+    return {path.name: (path.stat().st_mtime_ns, hashlib.md5(path.read_bytes()).hexdigest())
             for path in [*edge.state.glob("**/*"), edge.log, edge.folder / "nginx.pid"] if path.is_file()}
 
 
@@ -55,7 +55,7 @@ def test_testing_the_configuration_changes_nothing(edges):
         assert done.returncode == 0 and "test is successful" in done.stderr
         told = edge.command("-T")
         assert told.returncode == 0 and "experiment_zone zone=experiments" in told.stdout
-    for text in ("experiment_types;", "experiment_cohort_max -1;", "experiment_zone zone=experiments:1m state=/;"):
+    for text in ("experiment_types;", "experiment_cohort_max -1;", "experiment_zone zone=other:1m state=/;"):
         edge.configure(SERVER + text)
         assert edge.command("-t", "-e", "stderr").returncode == 1
     assert content(edge) == before and edge.metrics() == metrics and edge.worker_pids() == workers

@@ -16,13 +16,13 @@ ROOMY = roomy()
 
 
 def anonymous_kb(pid):
-    """Memory of the process's own, also where it is shared with its children until somebody writes; without the zone."""
+    """Memory of the process's own, also where children share it until somebody writes; without the zone."""
     text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
     return int(re.search(r"^Anonymous: +(\d+) kB", text, re.M).group(1))
 
 
 def slope(values):
-    """Least squares, per reload. Neighbours are averaged: cycles take turns between two places of the heap."""
+    """Least squares, per reload. Neighbours are averaged: cycles take turns between two places in memory."""
     means = [(a + b) / 2 for a, b in zip(values[::2], values[1::2])]
     steps = [n - (len(means) - 1) / 2 for n in range(len(means))]
     return sum(x * y for x, y in zip(steps, means)) / sum(x * x for x in steps) / 2
@@ -36,17 +36,19 @@ def open_files(pid):
 RICH = """
         location = /dead { experiment dead; return 200 $variant_dead|$experiment_reason_dead; }
         location /rich/ {
-            experiment v* bu* de*; experiment_types application/json; experiment_exposure $arg_x; experiment_isolation tagged;
-            experiment_cohort_max 8; experiment_cookie other samesite=Strict max_age=9d;
-            experiment_reward purchase value=$arg_value id=$arg_id; return 200 $experiment_epoch_visit$experiment_cohort;
+            experiment v* bu* de*; experiment_types application/json; experiment_exposure $arg_x;
+            experiment_isolation tagged; experiment_cohort_max 8;
+            experiment_cookie other samesite=Strict max_age=9d;
+            experiment_reward purchase value=$arg_value id=$arg_id;
+            return 200 $experiment_epoch_visit$experiment_cohort;
         }
         location = /e { experiment_beacon; }
         location = /thanks"""
 
 
 def test_a_hundred_reloads_under_load(edges, soak):
-    """The slopes are of the second half: the first fills what malloc keeps. The master's is its own anonymous memory,
-    the workers' that of one of each generation, just after it was made."""
+    """The slopes are of the second half: the first fills what malloc keeps. The master's is of its anonymous
+    memory, the workers' of that of one of each generation, just after it was made."""
     edge = edges(SERVER.replace("        location = /thanks", RICH), document(
         experiment("visit"), experiment("button", unit="account"), experiment("dead")), **roomy(soak))
     edge.kill_file.write_text("dead\n")
@@ -64,10 +66,11 @@ def test_a_hundred_reloads_under_load(edges, soak):
             edge.wait(lambda: closing.answers > answered[0] + 5 and keeping.answers > answered[1] + 5)
     half = len(master) // 2
     growth = {"master": slope(master[half:]), "worker": slope(worker[half:]), "files": slope(files[half:])}
-    print(f"{len(master)} reloads, {closing.answers} answers on connections of their own, {len(closing.failed)} failed; "
-          f"{keeping.answers} on kept ones, {keeping.reused} found closed when used again; kB per reload: {growth}")
+    print(f"{len(master)} reloads, {closing.answers} answers on connections of their own, "
+          f"{len(closing.failed)} failed; {keeping.answers} on kept ones, {keeping.reused} found closed when used "
+          f"again; kB per reload: {growth}")
     assert not closing.failed and not keeping.failed and not closing.wrong and not keeping.wrong
-    assert growth["master"] < 1 and growth["worker"] < 1 and abs(growth["files"]) < 0.1, (master, worker, files)
+    assert growth["master"] < 1 and growth["worker"] < 1 and abs(growth["files"]) < 0.1, growth
     edge.wait(lambda: not any(b"shutting down" in edge.title(pid) for pid in edge.children()))
     assert {key: edge.runtime(key)["epochs"] for key in epochs} == epochs
     assert_counted(edge, closing, keeping)
@@ -80,7 +83,8 @@ class Download:
     def __init__(self, edge, path="/big"):
         self.socket = socket.create_connection(("127.0.0.1", edge.port), timeout=20)
         head = "".join(f"{name}: {value}\r\n" for name, value in NAVIGATION.items())
-        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n{head}\r\n".encode())
+        head = f"GET {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n{head}\r\n"
+        self.socket.sendall(head.encode())
         self.text = b""
         while b"\r\n\r\n" not in self.text:
             self.text += self.socket.recv(1024)
@@ -177,16 +181,15 @@ def test_more_and_fewer_workers(edges):
     assert len(instances(edge)) == 1
 
 
-@pytest.mark.parametrize("zone, size", [(ROOMY["zone"], "32m"), (ROOMY["zone"].replace("=experiments:", "=other:"), "24m")],
-                         ids=["resized", "renamed"])
-def test_a_zone_resized_or_renamed_by_a_reload_is_another_one(edges, zone, size):
-    """Metrics begin anew, as after a restart; the store has the counts of both. Accounts, which are remembered in the
-    zone only, are new in it."""
+@pytest.mark.parametrize("name, size", [("experiments", "32m"), ("other", "24m")], ids=["resized", "renamed"])
+def test_a_zone_resized_or_renamed_by_a_reload_is_another_one(edges, name, size):
+    """Metrics begin anew, as after a restart; the store has the counts of both. Accounts, which only a zone
+    remembers, are new in it."""
     edge = edges(SERVER, DOCUMENT, **ROOMY)
     old = edge.all_workers()
 
     def change(_):
-        edge.configure(SERVER, zone=zone, size=size)
+        edge.configure(SERVER, zone=ROOMY["zone"].replace("=experiments:", f"={name}:"), size=size)
         edge.reload()
         edge.wait(lambda: not any(is_running(pid) for pid in old))
     crowd = under_load(edge, change)
@@ -202,8 +205,8 @@ def test_a_zone_that_is_too_small_changes_nothing(edges):
     def change(_):
         edge.configure(SERVER, size="4m")
         edge.send(signal.SIGHUP)
-        edge.wait_log(r'\[emerg\].*experiment_zone "experiments" is too small: 4194304 bytes, expected at least \d+ for '
-                      r"filter=16777216; nothing was changed")
+        edge.wait_log(r'\[emerg\].*experiment_zone "experiments" is too small: 4194304 bytes, '
+                      r"expected at least \d+ for filter=16777216; nothing was changed")
         assert edge.worker_pids() == old
     crowd = under_load(edge, change)
     edge.configure(SERVER, size=ROOMY["size"])
@@ -213,7 +216,8 @@ def test_a_zone_that_is_too_small_changes_nothing(edges):
 
 def mapped_module(pid, module):
     """Inodes of the module's files in a process."""
-    return {line.split()[4] for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines() if str(module) in line}
+    lines = pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line.split()[4] for line in lines if str(module) in line}
 
 
 def test_a_replaced_module_comes_with_an_upgrade_only(edges):
@@ -229,7 +233,7 @@ def test_a_replaced_module_comes_with_an_upgrade_only(edges):
         shutil.copy(MODULE, edge.folder / "new.so")
         os.replace(edge.folder / "new.so", edge.module)
         edge.reload()
-        assert mapped_module(edge.pid, edge.module) == before == mapped_module(edge.worker_pids()[0], edge.module)
+        assert all(mapped_module(pid, edge.module) == before for pid in (edge.pid, *edge.worker_pids()))
         assert len(instances(edge)) <= 1
         edge.end_master(edge.upgrade())
     crowd = under_load(edge, change)
@@ -240,7 +244,7 @@ def test_a_replaced_module_comes_with_an_upgrade_only(edges):
 
 
 def test_a_module_of_another_path_is_another_module(edges):
-    """A reload loads it beside the old one, with a zone of its own, and drops the old one with the last old worker."""
+    """A reload loads it beside the old one, with a zone of its own, and drops the old one behind itself."""
     edge = edges(SERVER, DOCUMENT, **ROOMY)
     old = edge.all_workers()
 
@@ -276,8 +280,8 @@ def test_a_zone_of_another_layout_is_left_alone(edges):
             if n:
                 return edge.reload()
             edge.send(signal.SIGHUP)
-            edge.wait_log(r'\[emerg\].*experiment_zone "experiments" cannot be taken over: it has layout 99, expected '
-                          r"\d+; the old configuration stays in use")
+            edge.wait_log(r'\[emerg\].*experiment_zone "experiments" cannot be taken over: it has layout 99, '
+                          r"expected \d+; the old configuration stays in use")
             assert edge.worker_pids() == old
         assert_counted(edge, under_load(edge, change, rounds=2))
     assert len(instances(edge)) == 1

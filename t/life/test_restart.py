@@ -1,4 +1,4 @@
-"""Restarts, upgrades and neighbours on one state directory: counts add up exactly, over all lives of a zone."""
+"""Restarts and upgrades: counts add up exactly, over all lives of an edge."""
 import os
 import signal
 
@@ -98,8 +98,8 @@ def test_what_is_gone_for_long_is_folded_and_counts_on(edges):
 
 
 def test_an_upgrade_and_back_again_under_load(edges):
-    """Both ways, as nginx's manual has it: USR2, WINCH, and then QUIT to the old master, or HUP to it and QUIT to the
-    new one. Visitors keep their variant throughout; accounts are remembered in a zone only, and are new in another."""
+    """As nginx's manual has it: USR2, WINCH, and then QUIT to the old master, or HUP to it and QUIT to the new
+    one. Visitors keep their variant throughout; accounts are new to a zone that does not know them."""
     edge = edges(SERVER, DOCUMENT, **roomy())
     old_workers = edge.all_workers()
     with Crowd(edge.port) as crowd:
@@ -138,7 +138,7 @@ def test_an_upgrade_and_back_again_under_load(edges):
 
 
 def test_an_old_master_that_waited_for_long_counts_on(edges):
-    """Ten minutes without a worker: nobody takes its zone for dead while its master lives, who may be told to go on."""
+    """An hour without a worker: nobody takes its zone for dead while its master may be told to go on."""
     edge = edges(SERVER, DOCUMENT, **roomy())
     crowds = [visited(edge, 100)]
     (waiting,) = edge.wait(lambda: instances(edge))
