@@ -46,10 +46,8 @@ def main():
         if limit and (cost > limit or mallocs):
             over.append(name)
         print(f"{name:46} {cost:12.0f} {mallocs:8.2f} {limit or '':>7}", flush=True)
-    for name in over:
-        print(f"{name}: over its limit, which is {LIMITS[name]} instructions and no allocation")
     if over and options.check:
-        sys.exit(1)
+        sys.exit("\n".join(f"{name}: over {LIMITS[name]} instructions, or allocates" for name in over))
 
 
 if __name__ == "__main__":

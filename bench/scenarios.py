@@ -118,6 +118,7 @@ def returns():
     group = "return"
     yield Scenario(group, "plain", 'return 200 "ok";', headers=again)
     yield Scenario(group, "module not loaded", 'return 200 "ok";', headers=again, loaded=False)
+    yield Scenario(group, "zone, nothing placed", 'return 200 "ok";', zone=ZONE, definitions=document(), headers=again)
     yield Scenario(group, "constant header", 'add_header X-V a; return 200 "ok";', headers=again)
     for count in (1, 10):
         yield Scenario(group, f"split_clients {count}", say("v", count), split(count), headers=again,

@@ -246,7 +246,7 @@ class Ratios : public benchmark::BenchmarkReporter {
     for (const Step& step : steps) baseline_of_[step.name] = step.baseline;
   }
   bool ReportContext(const Context&) override {
-    std::printf("%-46s %12s %8s  %s\n", "step", "ns", "ratio", "to");
+    std::printf("%-46s %12s  %8s  %s\n", "step", "ns", "ratio", "to");
     return true;
   }
   void ReportRuns(const std::vector<Run>& runs) override {
@@ -256,7 +256,7 @@ class Ratios : public benchmark::BenchmarkReporter {
       ns_[name] = run.GetAdjustedCPUTime();
       std::printf("%-46s %12.1f", name.c_str(), ns_[name]);
       if (name != baseline && ns_.count(baseline) != 0) {
-        std::printf(" %8.3g  %s", ns_[name] / ns_[baseline], baseline.c_str());
+        std::printf("  %8.3g  %s", ns_[name] / ns_[baseline], baseline.c_str());
       }
       std::printf("\n");
     }
