@@ -17,9 +17,12 @@ SERVER = """
     server {
         listen 127.0.0.1:{port};
         keepalive_requests 1000000;
-        location / { experiment all; return 200 "$variant_visit|$variant_button|$pid"; }
+        location / {
+            experiment all; return 200 "$variant_visit|$variant_button|$pid|$experiment_reason_visit";
+        }
         location = /thanks {
-            experiment all; experiment_reward purchase; return 200 "$variant_visit|$variant_button|$pid";
+            experiment all; experiment_reward purchase;
+            return 200 "$variant_visit|$variant_button|$pid|$experiment_reason_visit";
         }
         location = /metrics { experiment_metrics; }
     }
@@ -116,12 +119,12 @@ class Crowd:
         return line, answer
 
     def note(self, account, path, answer, first):
-        *told, pid = answer.text.split("|")
+        *told, pid, reason = answer.text.split("|")
         with self.lock:
             self.answers += 1
             self.pids.add(int(pid))
             if answer.status != 200 or first not in (None, told) or "" in told:
-                self.wrong.append((account, path, answer.status, first, told))
+                self.wrong.append((account, path, answer.status, first, told, reason))
             for key in zip(EXPERIMENTS, told):
                 self.served[key] += 1
                 self.exposed[key] += first is None
