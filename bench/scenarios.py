@@ -176,17 +176,28 @@ def backend():
                        limit={1: None, 10: 0.9}[count])
 
 
+def ours_with_memory(count):
+    return dict(location="experiment all; " + say("variant_e", count), zone=ZONE, size="16m",
+                definitions=experiments(count, "visitor"), expect="[ab]" * count, than=f"split_clients {count}")
+
+
 def cookies():
-    group = "cookie"
+    for count in (1, 5, 10):
+        group = f"cookie of {count} verified"
+        # One as long as ours that nobody reads.
+        length = (18 + 16 * count) * 4 // 3 + 1
+        headers = lambda i, cookie=f"Cookie: exp={'x' * length}; uid={UID}\r\n": BROWSER + cookie
+        yield Scenario(group, "plain", 'return 200 "ok";', headers=headers)
+        yield Scenario(group, f"split_clients {count}", say("v", count), split(count, "$cookie_uid"),
+                       headers=headers, expect="[ab]" * count)
+        yield Scenario(group, f"experiments {count}", headers=lambda i: BROWSER, first=known(0),
+                       **ours_with_memory(count))
+    group = "cookie written"
     yield Scenario(group, "plain", 'return 200 "ok";', headers=known)
     for count in (1, 5, 10):
-        split_name = f"split_clients {count}"
-        yield Scenario(group, split_name, say("v", count), split(count, "$cookie_uid"), headers=known,
+        yield Scenario(group, f"split_clients {count}", say("v", count), split(count, "$cookie_uid"), headers=known,
                        expect="[ab]" * count)
-        ours = dict(location="experiment all; " + say("variant_e", count), zone=ZONE, size="16m",
-                    definitions=experiments(count, "visitor"), expect="[ab]" * count, than=split_name)
-        yield Scenario(group, f"experiments {count}, verified", headers=lambda i: BROWSER, first=known(0), **ours)
-        yield Scenario(group, f"experiments {count}, written", headers=known, sets=1, **ours)
+        yield Scenario(group, f"experiments {count}", headers=known, sets=1, **ours_with_memory(count))
 
 
 def first_visit():
