@@ -4,14 +4,14 @@ nginx's own calls are those of its pools; whatever comes from the module, or fro
 apart.
 """
 import http.client
-import os
 import re
 import struct
 import subprocess
 
 import pytest
+from lib import sanitizer
 from lib.client import NAVIGATION
-from lib.edge import document, experiment
+from lib.edge import MODULE, document, experiment
 
 REQUESTS = 300
 SHIM = r"""
@@ -150,7 +150,7 @@ class Worker:
 
 @pytest.fixture
 def worker(edges, backend, shim, tmp_path, monkeypatch):
-    if "asan" in os.environ.get("LD_PRELOAD", ""):
+    if sanitizer.runtimes(MODULE):
         pytest.skip("a sanitizer's malloc is in the way")
     backend.reset()
     backend.answer = lambda path, headers: (200, [("Content-Type", "text/html"), ("ETag", '"1"')] + [
