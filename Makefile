@@ -4,14 +4,20 @@
 NGINX_SRC   ?= /usr/share/nginx/src
 NGINX_FLAGS ?=
 SHELL     := /bin/bash
+comma     := ,
 CXX       := g++
 CLANGXX   := clang++
 PYTHON    := /usr/bin/python3
 B         := build
+# For sanitizers: a comma list for -fsanitize=, into a B of its own; see asan.
+SANITIZE  ?=
 DURATION  ?= 0
 PORT      ?= 0
 
 WARNINGS  := -Wall -Wextra -Werror
+# nodelete: what is found when the process ends still has its names.
+SANITIZE_CC := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1 -g1,-O2 -g)
+SANITIZE_LD := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -Wl$(comma)-z$(comma)nodelete)
 CXXFLAGS  := -std=c++17 -O2 -g $(WARNINGS) -I.
 LIBS      := -lcrypto
 MODULE    := $(B)/ngx_http_experiment_module.so
@@ -20,12 +26,13 @@ CTL       := $(B)/experimentctl
 PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
              libgtest-dev libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
              python3-jsonschema curl procps mount
+BENCH_PACKAGES := valgrind wrk
 
 LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
 CTL_SRC   := $(wildcard ctl/*.cpp)
 MODULE_FILES := config $(wildcard bandit/*.* shared/*.* ngx_module/*.*)
 
-.PHONY: help setup module run test unit tsan integration soak bench layers format lint clean FORCE
+.PHONY: help setup module run test unit tsan asan integration soak fuzz bench layers format lint clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -52,7 +59,8 @@ $(B)/nginx/objs/Makefile: config $(B)/ngx_src
 	  echo "module: NGINX_SRC=$(NGINX_SRC) holds no nginx tree, expected one with configure"; exit 1; fi
 	@cd $(B)/nginx && NGX_CONF_FLAGS=(--with-compat --with-threads --with-http_ssl_module --with-http_v2_module $(NGINX_FLAGS)); \
 	if [ -f conf_flags ]; then . ./conf_flags; fi; \
-	bash $$([ -f configure ] && echo ./configure || echo auto/configure) "$${NGX_CONF_FLAGS[@]}" --with-cc-opt="-O2 -g $(WARNINGS) -Wno-unused-parameter" \
+	ASAN_OPTIONS=detect_leaks=0 bash $$([ -f configure ] && echo ./configure || echo auto/configure) "$${NGX_CONF_FLAGS[@]}" --with-cc-opt="$(SANITIZE_CC) $(WARNINGS) -Wno-unused-parameter" \
+	  --with-ld-opt="$(SANITIZE_LD)" \
 	  --add-dynamic-module=$(CURDIR) --builddir=objs > configure.log 2>&1 || { tail -n 5 configure.log; exit 1; }
 
 $(MODULE): $(B)/nginx/objs/Makefile $(MODULE_FILES)
@@ -60,7 +68,8 @@ $(MODULE): $(B)/nginx/objs/Makefile $(MODULE_FILES)
 	@$(MAKE) -s -C $(B)/nginx -f objs/Makefile -j2 modules > $(B)/nginx/make.log 2>&1 || { grep -E 'error|warning' $(B)/nginx/make.log; exit 1; }
 	@cp $(B)/nginx/objs/ngx_http_experiment_module.so $@.new && mv $@.new $@
 
-# --- objects of bandit, shared and ctl, by compiler ------------------------------------------------------------------------
+# --- objects of bandit, shared and ctl, by compiler; clang's are instrumented ------------------------------------------------------------------------
+CLANG_CHECKS := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 GCC_OBJ   := $(LIB_SRC:%.cpp=$(B)/gcc/%.o)
 CLANG_OBJ := $(LIB_SRC:%.cpp=$(B)/clang/%.o)
 CTL_OBJ   := $(CTL_SRC:%.cpp=$(B)/gcc/%.o)
@@ -68,36 +77,46 @@ CTL_OBJ   := $(CTL_SRC:%.cpp=$(B)/gcc/%.o)
 $(B)/gcc/%.o: %.cpp
 	@mkdir -p $(@D) && $(CXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
 $(B)/clang/%.o: %.cpp
-	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
+	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) $(CLANG_CHECKS) -MMD -MP -c $< -o $@
 
 $(CTL): $(CTL_OBJ) $(GCC_OBJ)
 	@$(CXX) -o $@ $^ $(LIBS)
+$(B)/asan/experimentctl: $(CTL_SRC:%.cpp=$(B)/clang/%.o) $(CLANG_OBJ)
+	@mkdir -p $(@D) && $(CLANGXX) $(CLANG_CHECKS) -o $@ $^ $(LIBS)
 
 # --- tests ---------------------------------------------------------------------------------------------------------------
 UNIT_SRC := $(wildcard t/unit/*/*_test.cpp)
 define unit_binary # compiler, folder
 $(B)/unit/$(2)-$(1): $$(patsubst %.cpp,$(B)/$(1)/%.o,$$(wildcard t/unit/$(2)/*_test.cpp) $(LIB_SRC))
-	@mkdir -p $$(@D) && $(if $(filter gcc,$(1)),$(CXX),$(CLANGXX)) -o $$@ $$^ $(LIBS) -lgtest -lgtest_main -pthread
+	@mkdir -p $$(@D) && $(if $(filter gcc,$(1)),$(CXX),$(CLANGXX) $(CLANG_CHECKS)) -o $$@ $$^ $(LIBS) -lgtest -lgtest_main -pthread
 endef
 $(foreach c,gcc clang,$(foreach f,bandit shared,$(eval $(call unit_binary,$(c),$(f)))))
 UNIT_BIN := $(foreach c,gcc clang,$(foreach f,bandit shared,$(B)/unit/$(f)-$(c)))
 
-unit: setup ## build and run the unit tests of bandit and shared, under gcc and clang; needs no nginx
+unit: setup ## build and run the unit tests of bandit and shared, by gcc as it is and by clang with ASan and UBSan; needs no nginx
 	@$(MAKE) -s -j2 $(UNIT_BIN)
 	@for test in $(UNIT_BIN); do echo "$$test"; ./$$test --gtest_brief=1 || exit 1; done
 
-TSAN_SRC := t/unit/shared/zone_test.cpp t/unit/shared/zone_sync_test.cpp t/unit/shared/conductor_test.cpp $(LIB_SRC)
+TSAN_SRC := t/unit/bandit/threads_test.cpp \
+            $(patsubst %,t/unit/shared/%_test.cpp,threads zone zone_sync conductor rotating_filter) $(LIB_SRC)
 $(B)/tsan/%.o: %.cpp
-	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) -O1 -fsanitize=thread -MMD -MP -c $< -o $@
+	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) -O1 -g1 -fsanitize=thread -MMD -MP -c $< -o $@
 $(B)/unit/tsan: $(TSAN_SRC:%.cpp=$(B)/tsan/%.o)
 	@mkdir -p $(@D) && $(CLANGXX) -fsanitize=thread -o $@ $^ $(LIBS) -lgtest -lgtest_main -pthread
-tsan: setup ## run the zone's tests under ThreadSanitizer, threads standing in for workers
+tsan: setup ## run bandit and shared under ThreadSanitizer, threads standing in for workers
 	@$(MAKE) -s -j2 $(B)/unit/tsan
-	@./$(B)/unit/tsan --gtest_brief=1 --gtest_filter='ZoneThreads*:ZoneSync*:Conductor*'
+	@./$(B)/unit/tsan --gtest_brief=1 --gtest_filter='*Threads*:ZoneSync*:Conductor*:RotatingFilter*'
 
 integration: module ## run the tests against a real nginx; T= selects
 	@$(MAKE) -s -j2 $(CTL)
-	@$(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t)
+	@BUILD=$(B) $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t)
+
+# nginx itself is a binary: the runtime is preloaded into it (t/lib/sanitizer.py), and any report fails its test. The unit tests run
+# under ASan and UBSan in `make unit`.
+asan: ## run the tests against a real nginx, the module instrumented by ASan, UBSan and LeakSanitizer; T= selects
+	@$(MAKE) -s module B=$(B)/asan SANITIZE=address,undefined
+	@$(MAKE) -s -j2 $(B)/asan/experimentctl
+	@BUILD=$(B)/asan $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx)
 
 test: layers unit integration ## everything that CI runs
 
@@ -105,8 +124,13 @@ soak: module ## the long runs in full
 	@$(MAKE) -s -j2 $(CTL)
 	@SOAK=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx)
 
-bench: setup ## print what the steps of a decision and of the allocator cost, as ratios
-	@$(MAKE) -s -j2 $(B)/steps && ./$(B)/steps
+bench: PACKAGES += $(BENCH_PACKAGES)
+bench: module ## print what requests and steps cost, each beside its baseline (10 minutes)
+	@$(MAKE) -s -j2 $(B)/steps $(CTL)
+	@./$(B)/steps --benchmark_min_time=0.1
+	@bench/instructions.py
+	@bench/request_cost.py
+	@bench/throughput.py
 
 $(B)/steps: $(B)/gcc/bench/steps.o $(GCC_OBJ)
 	@$(CXX) -o $@ $^ $(LIBS) -lbenchmark -pthread

@@ -81,7 +81,8 @@ const Rule& gauss_legendre() {
 double stirling_rest(double x) {
   if (x < 16) {
     const double half_log_two_pi = boost::math::constants::log_root_two_pi<double>();
-    return std::lgamma(x) - ((x - 0.5) * std::log(x) - x + half_log_two_pi);
+    int sign = 0;  // std::lgamma() leaves it in a global, which threads share
+    return ::lgamma_r(x, &sign) - ((x - 0.5) * std::log(x) - x + half_log_two_pi);
   }
   const double r = 1 / (x * x);
   return (1.0 / 12 - r * (1.0 / 360 - r * (1.0 / 1260 - r * (1.0 / 1680 - r * (1.0 / 1188))))) / x;

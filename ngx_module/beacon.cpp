@@ -1,20 +1,14 @@
 #include "ngx_module/beacon.h"
 
-#include <array>
-#include <charconv>
-#include <nlohmann/json.hpp>
-
 #include "ngx_module/pin.h"
 #include "ngx_module/reward.h"
 #include "ngx_module/worker.h"
+#include "shared/beacon_text.h"
 
 namespace experiment::ngx {
 namespace {
 
-using nlohmann::json;
-
 constexpr off_t kMaxBody = 4096;
-constexpr std::size_t kMaxRewards = 20;
 
 void bump(shared::Counter& counter) noexcept {
   counter.fetch_add(1, std::memory_order_relaxed);
@@ -27,10 +21,11 @@ off_t body_size(ngx_http_request_t* r) noexcept {
   return size;
 }
 
-// The whole body, from memory or from the file that nginx spooled it to. Requires: at most kMaxBody bytes.
-std::string_view body_of(ngx_http_request_t* r) noexcept {
+// The whole body and a NUL, from memory or from the file that nginx spooled it to; no data: it cannot be had. Requires:
+// at most kMaxBody bytes.
+ngx_str_t body_of(ngx_http_request_t* r) noexcept {
   if (r->request_body == nullptr) return {};
-  auto* text = static_cast<u_char*>(ngx_pnalloc(r->pool, kMaxBody));
+  auto* text = static_cast<u_char*>(ngx_pnalloc(r->pool, kMaxBody + 1));
   if (text == nullptr) return {};
   u_char* end = text;
   for (ngx_chain_t* link = r->request_body->bufs; link != nullptr; link = link->next) {
@@ -45,49 +40,22 @@ std::string_view body_of(ngx_http_request_t* r) noexcept {
       return {};
     }
   }
-  return {reinterpret_cast<char*>(text), static_cast<std::size_t>(end - text)};
+  *end = '\0';
+  return {static_cast<std::size_t>(end - text), text};
 }
 
-// Shortest decimal form of a number, so that 19.99 is the amount 19.99.
-std::string_view amount_text(const json& value, std::array<char, 64>& room) {
-  if (value.is_string()) return value.get_ref<const std::string&>();
-  if (!value.is_number()) return {};
-  char* end = room.data();
-  if (value.is_number_float()) {
-    end = std::to_chars(room.data(), room.data() + room.size(), value.get<double>()).ptr;
-  } else if (value.is_number_unsigned()) {
-    end = std::to_chars(room.data(), room.data() + room.size(), value.get<std::uint64_t>()).ptr;
-  }
-  return {room.data(), static_cast<std::size_t>(end - room.data())};
-}
-
-bool reward_of(ngx_http_request_t* r, Pin& pin, const json& event) {
-  if (!event.is_object()) return false;
-  auto goal = event.find("goal");
-  if (goal == event.end() || !goal->is_string()) return false;
-  std::array<char, 64> room;
-  Reward reward;
-  reward.goal = goal->get_ref<const std::string&>();
-  if (auto value = event.find("value"); value != event.end()) {
-    reward.value = amount_text(*value, room);
-    if (reward.value.empty()) return false;
-  }
-  if (auto id = event.find("id"); id != event.end()) {
-    if (!id->is_string() || id->get_ref<const std::string&>().size() > 128) return false;
-    reward.id = id->get_ref<const std::string&>();
-  }
-  return count_reward(r, pin, reward);
-}
-
-void take(ngx_http_request_t* r) {
+void take(ngx_http_request_t* r) noexcept {
   Pin* pin = ensure_pin(r);
   if (pin == nullptr) return;  // no plan: perhaps no worker to count with
-  json events = json::parse(body_of(r), nullptr, false);
-  if (events.is_discarded()) return bump(worker_counters().beacons_refused);
-  if (!events.is_array()) events = json::array({std::move(events)});
-  if (events.size() > kMaxRewards) return bump(worker_counters().beacons_refused);
-  for (const json& event : events) {
-    bump(reward_of(r, *pin, event) ? worker_counters().beacons_accepted : worker_counters().beacons_refused);
+  ngx_str_t body = body_of(r);
+  shared::BeaconEvents events;
+  if (body.data == nullptr || !shared::read_beacon(reinterpret_cast<char*>(body.data), body.len, events)) {
+    return bump(worker_counters().beacons_refused);
+  }
+  for (int i = 0; i < events.count; ++i) {
+    const shared::BeaconEvent& event = events.items[static_cast<std::size_t>(i)];
+    bool counted = event.valid && count_reward(r, *pin, {event.goal, event.value, event.id});
+    bump(counted ? worker_counters().beacons_accepted : worker_counters().beacons_refused);
   }
 }
 
@@ -96,11 +64,7 @@ void body_read(ngx_http_request_t* r) noexcept {
     ngx_http_finalize_request(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE);
     return;
   }
-  try {
-    take(r);
-  } catch (...) {  // out of memory
-    if (current_plan() != nullptr) bump(worker_counters().beacons_refused);
-  }
+  take(r);
   r->headers_out.status = NGX_HTTP_NO_CONTENT;
   r->headers_out.content_length_n = -1;
   r->header_only = 1;

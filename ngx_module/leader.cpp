@@ -62,7 +62,11 @@ struct Leader::Step {
 
 Leader::Leader(const MainConf& conf, const shared::Zone& zone, ngx_log_t* log) : conf_(conf), zone_(zone), log_(log) {}
 
-Leader::~Leader() = default;
+Leader::~Leader() {
+#if (NGX_THREADS)
+  if (busy_) static_cast<Step*>(task_->ctx)->~Step();
+#endif
+}
 
 bool Leader::hold_lease() noexcept {
   auto& header = zone_.header();
@@ -224,7 +228,10 @@ void Leader::step_down() {
 }
 
 void Leader::end() {
-  // A step that was under way has ended: nginx joins its thread pool before modules end.
+  // A step that was under way has ended: nginx joins its thread pool before modules end. Nobody was told.
+#if (NGX_THREADS)
+  if (busy_) report(static_cast<Step*>(task_->ctx)->messages);
+#endif
   shared::Exchange wants;
   wants.counters = zone_.read_counters();
   if (mind_ != nullptr) {

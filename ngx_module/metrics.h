@@ -1,5 +1,5 @@
-// The location of experiment_metrics: this node's counters in Prometheus' text format. Labels are keys and small
-// enumerations, never a unit.
+// The location of experiment_metrics: this node's counters in Prometheus' text format, sent as they are written, a
+// piece in each turn of the event loop and only as fast as the client reads.
 #pragma once
 
 #include "ngx_module/ngx.h"

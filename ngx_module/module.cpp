@@ -49,10 +49,13 @@ ngx_int_t init_module(ngx_cycle_t* cycle) noexcept {
   if (conf == nullptr || conf->shm == nullptr) return NGX_OK;
   try {
     number_variables(cycle, *conf);
+    if (!ngx_test_config) {
+      make_state_directory(cycle, *conf);
+      hold_instance(cycle, *conf);
+    }
   } catch (...) {
     return NGX_ERROR;
   }
-  if (!ngx_test_config) make_state_directory(cycle, *conf);
   return NGX_OK;
 }
 

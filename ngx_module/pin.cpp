@@ -43,8 +43,7 @@ std::string_view exact_cookie(ngx_http_request_t* r, std::string_view name) noex
 }  // namespace
 
 void release_pin(void* pin) noexcept {
-  Plan* plan = static_cast<Pin*>(pin)->plan;
-  if (--plan->references == 0) drop_plan(plan);
+  release_plan(static_cast<Pin*>(pin)->plan);
 }
 
 Pin* find_lost_pin(ngx_http_request_t* main) noexcept {

@@ -13,8 +13,9 @@
 namespace experiment::ngx {
 namespace {
 
-constexpr ngx_msec_t kTickMs = 100;            // how often a worker looks for a newer plan
-constexpr ngx_msec_t kLeadMs = 250;            // how often the leader looks at the store
+constexpr ngx_msec_t kTickMs = 100;  // how often a worker looks for a newer plan
+constexpr ngx_msec_t kLeadMs = 250;  // how often the leader looks at the store
+constexpr int kFirstPlanTries = 100;
 constexpr std::size_t kSliceExperiments = 40;  // compiled in one go: about a millisecond
 
 class Worker {
@@ -43,7 +44,8 @@ class Worker {
     } else {
       generated_keys();
     }
-    build(~std::size_t{0});
+    // An image that was replaced under the copying is followed by one that is whole: nobody begins without a plan.
+    for (int tries = 0; current_ == nullptr && tries < kFirstPlanTries; ++tries) build(~std::size_t{0});
     timer_.handler = on_timer;
     timer_.data = this;
     timer_.log = log_;
@@ -115,7 +117,7 @@ class Worker {
     Plan* before = current_;
     current_ = plan.release();
     if (before != nullptr) {
-      if (--before->references == 0) drop(before);
+      release_plan(before);
     } else {
       tell_oldest();
     }

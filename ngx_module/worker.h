@@ -20,6 +20,10 @@ namespace experiment::ngx {
 Plan* current_plan() noexcept;
 // Frees a plan that nothing refers to any more.
 void drop_plan(Plan* plan) noexcept;
+// Ends a hold on a plan.
+inline void release_plan(Plan* plan) noexcept {
+  if (--plan->references == 0) drop_plan(plan);
+}
 const shared::KeyRing& worker_keys() noexcept;
 const shared::Zone& worker_zone() noexcept;
 std::uint32_t worker_stripe() noexcept;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "ngx_module/pool.h"
 #include "ngx_module/worker.h"
 #include "shared/base64url.h"
+#include "shared/counter_files.h"
 #include "shared/state_files.h"
 
 namespace experiment::ngx {
@@ -133,6 +135,11 @@ void make_state_directory(ngx_cycle_t* cycle, const MainConf& conf) noexcept {
         NGX_LOG_ERR, cycle->log, errno,
         "experiment: state directory \"%s\" cannot be given to the workers' user; what they learn is not kept", path);
   }
+}
+
+void hold_instance(ngx_cycle_t* cycle, const MainConf& conf) {
+  std::string instance(zone_of(conf).header().instance.data());
+  make_in_pool<shared::FileLock>(cycle->pool, shared::hold_instance(conf.state_directory, instance));
 }
 
 }  // namespace experiment::ngx

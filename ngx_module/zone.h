@@ -33,5 +33,8 @@ std::optional<shared::KeyRing> read_keys(const std::string& path, std::string& e
 // Makes the state directory for the worker processes' user. Trouble is logged and not fatal: the edge then serves
 // without a store.
 void make_state_directory(ngx_cycle_t* cycle, const MainConf& conf) noexcept;
+// For the life of this configuration, in the master and in all that it forks: the zone's counts are those of a living
+// instance, whether it has workers at the moment or not.
+void hold_instance(ngx_cycle_t* cycle, const MainConf& conf);
 
 }  // namespace experiment::ngx

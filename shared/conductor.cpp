@@ -38,6 +38,7 @@ std::vector<Message> Conductor::step(const StepInput& input) {
   wants.known_runtime = stored_runtime_;
   wants.known_others = others_mark_;
   if (input.flush) wants.counters = input.totals;
+  if (flushed_ms_ > input.now_ms) flushed_ms_ = 0;  // the clock was set back: it must not answer for later counts
   Answer answer = store_->exchange(wants);
   if (answer.counters_written) flushed_ms_ = input.now_ms;
   if (answer.own) own_ = std::move(*answer.own);
@@ -97,7 +98,7 @@ std::vector<Message> Conductor::flush(Counters totals, std::int64_t now_ms) {
 
 void Conductor::say_again(Severity severity, const std::string& text, std::int64_t now_ms) {
   auto [place, fresh] = said_.try_emplace(text, now_ms);
-  if (!fresh && now_ms - place->second < kSayAgainMs) return;
+  if (!fresh && now_ms >= place->second && now_ms - place->second < kSayAgainMs) return;
   place->second = now_ms;
   if (said_.size() > 64) said_.clear();
   say(severity, text);

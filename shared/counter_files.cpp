@@ -13,7 +13,8 @@ constexpr std::size_t kMaxBytes = std::size_t{256} << 20;
 constexpr std::int64_t kDeadAfterNs = std::int64_t{10} * 60 * 1'000'000'000;
 constexpr int kClaimAttempts = 5;
 constexpr std::size_t kInstanceLength = 22;
-constexpr std::string_view kJson = ".json";
+constexpr std::string_view kFolder = "counters";
+constexpr std::string_view kJson = ".json", kLock = ".lock";
 
 bool is_instance(std::string_view name) {
   return name.size() == kInstanceLength &&
@@ -34,9 +35,15 @@ std::optional<Counters> decode_copy(const FileText& file, const std::string& pat
 
 }  // namespace
 
+FileLock hold_instance(const std::string& state_directory, const std::string& instance) {
+  const std::string folder = StateDirectory(state_directory).file(kFolder);
+  if (!ensure_directory(folder).empty()) return FileLock();
+  return FileLock(folder + "/" + instance + std::string(kLock), FileLock::Mode::kShared, 1);
+}
+
 CounterFiles::CounterFiles(StateDirectory& directory, std::string instance)
     : directory_(directory),
-      folder_(directory.file("counters")),
+      folder_(directory.file(kFolder)),
       instance_(std::move(instance)),
       folded_file_(folder_ + "/folded.json", kMaxBytes),
       own_file_(path_of(instance_, kJson), kMaxBytes) {}
@@ -154,7 +161,7 @@ void CounterFiles::write_own(const Counters& offered, Answer& answer) {
 // Requires: the directory's lock is held.
 bool CounterFiles::claim(Answer& answer) {
   if (!alive_.held()) {
-    alive_ = FileLock(path_of(instance_, ".lock"), FileLock::Mode::kShared, kClaimAttempts);
+    alive_ = FileLock(path_of(instance_, kLock), FileLock::Mode::kShared, kClaimAttempts);
     if (!alive_.held()) {
       answer.errors.push_back(alive_.error() + "; counters not written");
       return false;
@@ -198,7 +205,7 @@ void CounterFiles::fold_dead(Answer& answer) {
 
 // Returns whether the instance is counted among the folded ones from now on.
 bool CounterFiles::fold(const std::string& instance, Answer& answer) {
-  const std::string lock_path = path_of(instance, ".lock");
+  const std::string lock_path = path_of(instance, kLock);
   const FileLock nobody(lock_path, FileLock::Mode::kExclusive, 1);
   if (!nobody.held()) return false;  // alive, with nothing new to write
   const FileLock lock = directory_.lock();

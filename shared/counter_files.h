@@ -1,10 +1,11 @@
 // The counters of a state directory: one file per edge instance, and one for all that are gone.
 //
 // Part of the FileStore. An instance is alive while somebody holds a shared lock on `counters/<instance>.lock`: its
-// leader does, through this object. The file of an instance that nobody holds and nobody wrote for ten minutes is
-// folded into `counters/folded.json`, which names the instances that it counts. The rename of that file is the one
-// commit point: readers ignore the file of an instance that is named there, and an instance that comes back after it
-// was folded is refused, for its totals would count twice.
+// leader does, through this object, and nginx's master by hold_instance(), for a zone may be without workers for long
+// (an upgrade that may be taken back) or have none but such that drain. The file of an instance that nobody holds and
+// nobody wrote for ten minutes is folded into `counters/folded.json`, which names the instances that it counts. The
+// rename of that file is the one commit point: readers ignore the file of an instance that is named there, and an
+// instance that comes back after it was folded is refused, for its totals would count twice.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,10 @@
 #include "shared/store.h"
 
 namespace experiment::shared {
+
+// Held: the instance is alive as long as any process has this lock, those forked since included. Not held: its leader
+// will say what is wrong with the directory. Requires: nobody can take this instance for dead, being new or held.
+FileLock hold_instance(const std::string& state_directory, const std::string& instance);
 
 class CounterFiles {
  public:

@@ -313,7 +313,7 @@ bool ZoneSync::drop_epochs(const Conductor& conductor, std::int64_t now_ms) {
 bool ZoneSync::free_retired(const Conductor& conductor, std::int64_t now_ms) {
   if (zone_.oldest_plan() < zone_.header().plan_version.load(std::memory_order_relaxed)) {
     moved_on_ms_ = 0;
-  } else if (moved_on_ms_ == 0) {
+  } else if (moved_on_ms_ == 0 || now_ms < moved_on_ms_) {  // or the clock was set back
     moved_on_ms_ = now_ms;
   } else if (conductor.flushed_ms() > moved_on_ms_ && zone_.free_retired() != 0) {
     index();

@@ -9,20 +9,24 @@ import socket
 import subprocess
 import time
 
+from lib import sanitizer
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-MODULE = ROOT / "build" / "ngx_http_experiment_module.so"
-CTL = ROOT / "build" / "experimentctl"
+BUILD = ROOT / os.environ.get("BUILD", "build")
+MODULE = BUILD / "ngx_http_experiment_module.so"
+CTL = BUILD / "experimentctl"
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 
-FORBIDDEN = re.compile(r"\[alert\]|\[emerg\]|exited on signal|open socket|AddressSanitizer|runtime error:|ThreadSanitizer")
+FORBIDDEN = re.compile(r"\[alert\]|\[emerg\]|exited on signal|open socket|" + sanitizer.REPORT.pattern)
 
 HEAD = """
 load_module {module};
+{handed_on}
 worker_processes {workers};
-daemon on;
+daemon {daemon}; master_process {master};
 pid {folder}/nginx.pid;
 error_log {folder}/error.log {level};
-worker_shutdown_timeout 5s;
+worker_shutdown_timeout {shutdown};
 events {{ worker_connections 1024; }}
 http {{
     access_log off;
@@ -71,11 +75,13 @@ class Edge:
     """`http` is the text inside http{}, behind the zone; {port}, {port2}, {port3}, {folder} and {backend} are filled in.
 
     `zone` replaces the zone's directives ("" for none); `definitions` is a document (dict) or text. `allowed` is a pattern of forbidden
-    lines that this test provokes.
+    lines that this test provokes. With `daemon` off nginx is a child of the test; with `master` off it is one
+    process.
     """
 
     def __init__(self, folder, http, definitions=None, backend=None, workers=2, zone=ZONE, size="8m", level="info",
-                 start=True, allowed=None):
+                 start=True, allowed=None, daemon=True, master=True, module=MODULE, environment=None,
+                 shutdown="5s"):
         self.folder = pathlib.Path(folder)
         self.state = self.folder / "state"
         self.kill_file = self.folder / "kill"
@@ -84,7 +90,13 @@ class Edge:
         self.backend = backend
         self.allowed = re.compile(allowed) if allowed else None
         self.workers, self.zone, self.size, self.level = workers, zone, size, level
-        self.pid = None
+        self.daemon, self.master, self.module, self.shutdown = daemon, master, module, shutdown
+        self.reports = self.folder / "reports"
+        checked = sanitizer.environment(module, self.reports, environment)
+        self.environment = checked or environment
+        self.handed_on = sanitizer.VARIABLES if checked else ()
+        self.pid = self.child = None
+        self.other_masters = []  # of upgrades under way
         self.state.mkdir(exist_ok=True)
         self.give(self.state)
         if definitions is not None:
@@ -100,8 +112,11 @@ class Edge:
             shutil.chown(path, "nobody")
 
     def names(self):
-        return {"port": self.port, "port2": self.port2, "port3": self.port3, "folder": self.folder, "module": MODULE,
-                "workers": self.workers, "size": self.size, "level": self.level,
+        return {"port": self.port, "port2": self.port2, "port3": self.port3, "folder": self.folder,
+                "module": self.module, "shutdown": self.shutdown, "daemon": "on" if self.daemon else "off",
+                "master": "on" if self.master else "off", "workers": self.workers, "size": self.size,
+                "level": self.level,
+                "handed_on": "".join(f"env {name}; " for name in self.handed_on),
                 "backend": self.backend.address if self.backend else "127.0.0.1:1"}
 
     def configure(self, http, **changes):
@@ -119,19 +134,54 @@ class Edge:
         temporary.chmod(0o644)
         os.replace(temporary, self.state / "definitions.json")
 
+    def line(self, *args):
+        return [NGINX, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", str(self.log), *args]
+
     def command(self, *args):
-        return subprocess.run([NGINX, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e",
-                               str(self.log), *args], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(self.line(*args), capture_output=True, text=True, timeout=30, env=self.environment)
+        assert not sanitizer.REPORT.search(done.stderr), done.stderr
+        return done
 
     def test(self):
         return self.command("-t")
 
     def start(self):
-        done = self.command()
-        assert done.returncode == 0, done.stderr + self.text()
-        self.wait(lambda: (self.folder / "nginx.pid").exists() and (self.folder / "nginx.pid").read_text().strip())
-        self.pid = int((self.folder / "nginx.pid").read_text())
+        if self.daemon:
+            done = self.command()
+            assert done.returncode == 0, done.stderr + self.text()
+        else:
+            self.child = subprocess.Popen(self.line(), env=self.environment)
+        self.pid = self.wait(self.written_pid)
         self.wait(self.listening)
+
+    def written_pid(self):
+        path = self.folder / "nginx.pid"
+        return path.exists() and int(path.read_text().strip() or 0)
+
+    def upgrade(self):
+        """Starts a second master, `pid` from then on, beside the first, whose pid is returned. Both serve."""
+        old, old_file = self.pid, self.folder / "nginx.pid.oldbin"
+        self.send(signal.SIGUSR2)
+        self.wait(lambda: old_file.exists() and self.written_pid() not in (0, False, old))
+        self.other_masters.append(old)
+        self.pid = self.written_pid()
+        self.all_workers()
+        return old
+
+    def end_master(self, pid, number=signal.SIGQUIT):
+        """Ends one of the two, and waits for it; the other one is `pid` from then on."""
+        masters = {self.pid, *self.other_masters} - {pid}
+        self.pid, *self.other_masters = masters
+        os.kill(pid, number)
+        self.wait(lambda: not is_running(pid))
+
+    def kill_everything(self):
+        """Master and workers at once, as a machine that loses power."""
+        for pid in [self.pid, *self.children()]:
+            os.kill(pid, signal.SIGKILL)
+        self.wait(lambda: not self.listening())
+        self.pid = None
+        (self.folder / "nginx.pid").unlink()
 
     def listening(self):
         with socket.socket() as s:
@@ -150,13 +200,17 @@ class Edge:
     def send(self, number):
         os.kill(self.pid, number)
 
-    def children(self):
-        out = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True).stdout
+    def children(self, master=None):
+        out = subprocess.run(["pgrep", "-P", str(master or self.pid)], capture_output=True, text=True).stdout
         return [int(pid) for pid in out.split()]
 
-    def worker_pids(self):
-        return [pid for pid in self.children()
+    def worker_pids(self, master=None):
+        return [pid for pid in self.children(master)
                 if b"worker process" in (title := self.title(pid)) and b"shutting down" not in title]
+
+    def all_workers(self):
+        """Their pids, once all have started."""
+        return self.wait(lambda: len(pids := self.worker_pids()) == self.workers and pids)
 
     @staticmethod
     def title(pid):
@@ -187,10 +241,17 @@ class Edge:
             raise AssertionError("nginx did not end")
 
     def end(self):
+        for pid in self.other_masters:
+            if is_running(pid):
+                os.kill(pid, signal.SIGTERM)
         self.stop()
+        if self.child:
+            self.child.wait(5)
         bad = [line for line in self.text().splitlines()
                if FORBIDDEN.search(line) and not (self.allowed and self.allowed.search(line))]
         assert not bad, "\n".join(bad[:10])
+        reports = sanitizer.reports(self.reports)
+        assert not reports, f"{len(reports)} reports, the first:\n" + reports[0][:6000]
 
     def text(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
@@ -203,6 +264,7 @@ class Edge:
 
     def ctl(self, *args, check=False):
         done = subprocess.run([str(CTL), *args, "--state", str(self.state)], capture_output=True, text=True, timeout=30)
+        assert not sanitizer.REPORT.search(done.stderr), done.stderr
         assert not check or done.returncode == 0, done.stderr
         return done
 

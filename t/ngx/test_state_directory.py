@@ -279,25 +279,3 @@ def test_two_nginx_on_one_directory_agree(edges):
     one.stop()
     two.stop()
     assert sum(exposures(one).values()) == sum(counted) > 2 * len(UNITS)
-
-
-def test_a_binary_upgrade_keeps_state(edges):
-    """USR2, then QUIT to the old master: two zones and two leaders for a while, one directory."""
-    edge = edges(CONF, document(experiment("button")), workers=2)
-    visitors = [Browser(edge.port) for _ in range(8)]
-    before = [visitor.go("/").text.split("|")[:2] for visitor in visitors]
-    old = edge.pid
-    edge.send(signal.SIGUSR2)
-    edge.wait(lambda: (edge.folder / "nginx.pid.oldbin").exists() and (edge.folder / "nginx.pid").exists()
-              and (edge.folder / "nginx.pid").read_text().strip() not in ("", str(old)))
-    new = int((edge.folder / "nginx.pid").read_text())
-    try:
-        os.kill(old, signal.SIGQUIT)
-        edge.wait(lambda: not os.path.exists(f"/proc/{old}") or
-                  open(f"/proc/{old}/stat").read().rpartition(")")[2].split()[0] == "Z")
-    finally:
-        edge.pid = new
-    told = [visitor.go("/").text.split("|")[:3] for visitor in visitors]
-    assert [one[:2] for one in told] == before and {one[2] for one in told} == {"sticky"}
-    edge.stop()
-    assert sum(exposures(edge).values()) == len(visitors)

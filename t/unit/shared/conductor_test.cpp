@@ -410,6 +410,22 @@ TEST_F(ConductorTest, TotalsOfOtherInstancesAreLearnedFrom) {
   EXPECT_GT(one.mind->p_best().at("hero")[1], 0.999);
 }
 
+TEST_F(ConductorTest, AClockThatIsSetBackVouchesForNothing) {
+  publish(kFixed);
+  Leader leader = lead();
+  step(leader);
+  step(leader, totals_of(leader, {0, 0, 10, 1, 10, 4}), true);
+  write("kill", "Hero\n");
+  EXPECT_TRUE(says(step(leader), "/kill line 1"));
+  now_ms_ -= 86'400'000;
+  step(leader);
+  EXPECT_EQ(leader.mind->flushed_ms(), 0) << "what is counted from now on is not stored yet";
+  write("kill", "Hero\n# again\n");
+  EXPECT_TRUE(says(step(leader), "/kill line 1")) << "said a day from now, which is not ten seconds ago";
+  step(leader, totals_of(leader, {0, 0, 10, 1, 10, 4}), true);
+  EXPECT_EQ(leader.mind->flushed_ms(), now_ms_);
+}
+
 TEST_F(ConductorTest, WhatTheZoneHasDroppedIsStillLearnedFrom) {
   publish(kBandit);
   Leader leader = lead();
