@@ -109,7 +109,7 @@ CookieRecord* record_of(ngx_http_request_t* r, Pin& pin, const PlanExperiment& e
   return records == nullptr ? nullptr : records->find(experiment.tag, shared::unit_tag(unit.hash));
 }
 
-bool set_changed_cookies(ngx_http_request_t* r, Pin& pin) noexcept {
+bool set_cookies(ngx_http_request_t* r, Pin& pin) noexcept {
   bool any = pin.minted && push_units(r, pin);
   if (!pin.cookie_changed) return any;
   pin.cookie_changed = false;

@@ -12,9 +12,6 @@ bool remember(Pin& pin, const Decision& decision, const UnitValue& unit) noexcep
 // This request's unit's record of an experiment; nullptr: it has none.
 shared::CookieRecord* record_of(ngx_http_request_t* r, Pin& pin, const PlanExperiment& experiment) noexcept;
 // Adds Set-Cookie for what changed. Returns: whether it did.
-bool set_changed_cookies(ngx_http_request_t* r, Pin& pin) noexcept;
-inline bool set_cookies(ngx_http_request_t* r, Pin& pin) noexcept {
-  return (pin.minted || pin.cookie_changed) && set_changed_cookies(r, pin);
-}
+bool set_cookies(ngx_http_request_t* r, Pin& pin) noexcept;
 
 }  // namespace experiment::ngx

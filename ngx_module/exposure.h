@@ -5,11 +5,8 @@
 
 namespace experiment::ngx {
 
-// Called by the header filter for the main request, before not_modified. `served` is what the backend said with
-// Experiment-Served; without data it said nothing, and everything that was decided counts.
-void count_shown(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept;
-inline void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
-  if (pin.exposures != 0 || pin.remembers) count_shown(r, pin, served);
-}
+// Called by the header filter for a main request with something to count, before not_modified. `served` is what the
+// backend said with Experiment-Served; without data it said nothing, and everything that was decided counts.
+void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept;
 
 }  // namespace experiment::ngx

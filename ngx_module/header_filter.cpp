@@ -63,20 +63,20 @@ ngx_int_t first_filter(ngx_http_request_t* r) noexcept {
   isolate_inward(r, pin);
   Said said;
   if (r->headers_out.headers.part.nelts != 0) said = take_said(r);
-  if (pin != nullptr) count_exposures(r, *pin, said.served);
+  if (pin != nullptr && (pin->exposures != 0 || pin->remembers)) count_exposures(r, *pin, said.served);
   if (said.reward || loc_conf(r).rewards != nullptr) pin = count_rewards(r, said);
-  if (pin != nullptr) isolate_validators(r, *pin);
+  if (pin != nullptr && pin->applied) isolate_validators(r, *pin);
   return next_of_first(r);
 }
 
 // After nginx's headers filter. Cookies are set here, since a 304 passes here too and other filters may have ended the
 // request before.
 ngx_int_t outward_filter(ngx_http_request_t* r) noexcept {
-  if (r != r->main) return next_of_outward(r);
-  if (Pin* pin = find_pin(r); pin != nullptr && !pin->headers_out) {
+  Pin* pin = r == r->main ? find_pin(r) : nullptr;
+  if (pin != nullptr && !pin->headers_out) {
     pin->headers_out = true;
-    pin->cookie_sent = set_cookies(r, *pin);
-    isolate_outward(r, *pin);
+    if (pin->minted || pin->cookie_changed) pin->cookie_sent = set_cookies(r, *pin);
+    if (pin->applied || pin->cookie_sent) isolate_outward(r, *pin);
   }
   return next_of_outward(r);
 }

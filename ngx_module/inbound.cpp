@@ -1,5 +1,6 @@
 #include "ngx_module/inbound.h"
 
+#include <algorithm>
 #include <array>
 #include <new>
 
@@ -16,15 +17,14 @@ constexpr std::array<std::string_view, 6> kOurs = {"experiment-assignments", "ex
                                                    "experiment-signature",   "experiment-unit",
                                                    "experiment-reward",      "experiment-served"};
 
-bool is_any_of_ours(const ngx_table_elt_t& header) noexcept {
-  for (std::string_view name : kOurs) {
-    if (is_named(header, name)) return true;
-  }
-  return false;
+// What no header of ours looks like at first sight.
+inline bool may_be_ours(const ngx_table_elt_t& header) noexcept {
+  return header.key.len >= 15 && (header.key.data[0] | 0x20) == 'e';
 }
 
-inline bool is_ours(const ngx_table_elt_t& header) noexcept {
-  return header.key.len >= 15 && (header.key.data[0] | 0x20) == 'e' && is_any_of_ours(header);
+bool is_ours(const ngx_table_elt_t& header) noexcept {
+  if (!may_be_ours(header)) return false;
+  return std::any_of(kOurs.begin(), kOurs.end(), [&](std::string_view name) { return is_named(header, name); });
 }
 
 constexpr HeaderName kAssignments("Experiment-Assignments", "experiment-assignments");
@@ -123,7 +123,7 @@ bool translate_conditions(ngx_http_request_t* r) noexcept {
   return true;
 }
 
-ngx_int_t strip(ngx_http_request_t* r) noexcept {
+[[gnu::noinline]] ngx_int_t strip(ngx_http_request_t* r) noexcept {
   for (Headers h(r->headers_in.headers); h;) {
     if (!is_ours(*h)) {
       h.next();
@@ -140,9 +140,13 @@ ngx_int_t strip(ngx_http_request_t* r) noexcept {
 
 ngx_int_t strip_inbound(ngx_http_request_t* r) noexcept {
   if (r != r->main || r->headers_in.headers.part.nelts == 0) return NGX_DECLINED;
-  bool forged = false;
-  each_header(r->headers_in.headers, [&](const ngx_table_elt_t& header) { forged = forged || is_ours(header); });
-  return forged ? strip(r) : NGX_DECLINED;
+  for (const ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
+    auto* header = static_cast<const ngx_table_elt_t*>(part->elts);
+    for (const ngx_table_elt_t* end = header + part->nelts; header != end; ++header) {
+      if (may_be_ours(*header)) return strip(r);
+    }
+  }
+  return NGX_DECLINED;
 }
 
 ngx_int_t forward_assignments(ngx_http_request_t* r) noexcept {

@@ -109,7 +109,7 @@ bool ends_as_cdn_cache_control(std::string_view name) noexcept {
   }
 }
 
-[[gnu::noinline]] void isolate_tag(ngx_http_request_t* r, Pin& pin) noexcept {
+void isolate_tag(ngx_http_request_t* r, Pin& pin) noexcept {
   ngx_table_elt_t* tag = r->headers_out.etag;
   std::string_view token = cohort_token(r, &pin, CohortScope::kOutward);
   std::string_view with = token == "-" ? view(tag->value) : tag_with_token(r->pool, view(tag->value), token);
@@ -121,12 +121,17 @@ bool ends_as_cdn_cache_control(std::string_view name) noexcept {
 }
 
 // What the client sent is compared with what it is sent, tokens and all.
-[[gnu::noinline]] void restore_conditions(ngx_http_request_t* r, const Conditions& sent) noexcept {
+void restore_conditions(ngx_http_request_t* r, const Conditions& sent) noexcept {
   auto& in = r->headers_in;
   if (in.if_none_match != nullptr && sent.if_none_match.kept.data != nullptr)
     in.if_none_match->value = sent.if_none_match.kept;
   if (in.if_match != nullptr && sent.if_match.kept.data != nullptr) in.if_match->value = sent.if_match.kept;
   if (in.if_range != nullptr && sent.if_range.kept.data != nullptr) in.if_range->value = sent.if_range.kept;
+}
+
+[[gnu::noinline]] void isolate_tags(ngx_http_request_t* r, Pin& pin) noexcept {
+  if (r->headers_out.etag != nullptr) isolate_tag(r, pin);
+  if (pin.conditions != nullptr) restore_conditions(r, *pin.conditions);
 }
 
 }  // namespace
@@ -161,17 +166,17 @@ void isolate_cache(ngx_http_request_t* r, Pin* pin) noexcept {
 #endif
 
 void isolate_validators(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (!pin.applied || isolation_of(r) == Isolation::kOff) return;
-  if (r->headers_out.etag != nullptr) isolate_tag(r, pin);
-  r->headers_out.last_modified_time = -1;
-  if (r->headers_out.last_modified != nullptr) r->headers_out.last_modified->hash = 0;
-  r->headers_out.last_modified = nullptr;
-  if (pin.conditions != nullptr) restore_conditions(r, *pin.conditions);
+  if (isolation_of(r) == Isolation::kOff) return;
+  auto& out = r->headers_out;
+  out.last_modified_time = -1;
+  if (out.last_modified != nullptr) out.last_modified->hash = 0;
+  out.last_modified = nullptr;
+  if (out.etag != nullptr || pin.conditions != nullptr) isolate_tags(r, pin);
 }
 
 void isolate_outward(ngx_http_request_t* r, Pin& pin) noexcept {
   Isolation isolation = isolation_of(r);
-  if (isolation == Isolation::kOff || (!pin.applied && !pin.cookie_sent)) return;
+  if (isolation == Isolation::kOff) return;
   if (isolation == Isolation::kTagged && !pin.cookie_sent) return push_tags(r, pin);
   constexpr std::string_view kName = "Cache-Control", kPrivate = "private, no-cache",
                              kNoStore = "private, no-cache, no-store";

@@ -36,7 +36,7 @@ constexpr std::string_view kVariant = "variant_", kReason = "experiment_reason_"
                            kPropensity = "experiment_propensity_";
 
 // nullptr: nothing was decided about it.
-const Decision* decision_at(ngx_http_request_t* r, std::uintptr_t data, std::string_view prefix) noexcept {
+inline const Decision* decision_at(ngx_http_request_t* r, std::uintptr_t data, std::string_view prefix) noexcept {
   Pin* pin = ensure_decisions(r);
   if (pin == nullptr) return nullptr;
   int experiment = experiment_at(*pin, data, prefix.size());

@@ -30,7 +30,7 @@ constexpr std::uint64_t lengths_of(std::initializer_list<std::string_view> names
 constexpr std::uint64_t kLengths =
     lengths_of({"accept", "purpose", "sec-fetch-dest", "sec-fetch-mode", "sec-purpose", "x-moz"});
 
-[[gnu::noinline]] void look_at(const ngx_table_elt_t& header, Found& found) noexcept {
+void look_at(const ngx_table_elt_t& header, Found& found) noexcept {
   std::string_view value = view(header.value);
   if (is_exactly(header, "accept")) {
     if (found.accept.empty()) found.accept = value;
@@ -43,33 +43,39 @@ constexpr std::uint64_t kLengths =
   }
 }
 
+inline bool is_telling(const ngx_table_elt_t& header) noexcept {
+  return header.key.len < 64 && (kLengths >> header.key.len & 1) != 0;
+}
+
+[[gnu::noinline]] void look_at_all(const ngx_http_request_t* main, Pin& pin) noexcept {
+  Found found;
+  each_header(main->headers_in.headers, [&](const ngx_table_elt_t& header) {
+    if (is_telling(header)) look_at(header, found);
+  });
+  pin.prefetch = answer(found.ahead);
+  pin.navigation = answer(main->method == NGX_HTTP_GET && found.page());
+}
+
 }  // namespace
 
 std::string_view read_headers(ngx_http_request_t* r, Pin& pin, std::string_view wanted) noexcept {
-  Found found;
-  std::string_view value;
+  const ngx_table_elt_t* found = nullptr;
+  bool telling = false;
   for (const ngx_list_part_t* part = &r->main->headers_in.headers.part; part != nullptr; part = part->next) {
     auto* header = static_cast<const ngx_table_elt_t*>(part->elts);
     for (const ngx_table_elt_t* end = header + part->nelts; header != end; ++header) {
-      std::size_t length = header->key.len;
-      if (length == wanted.size() && value.data() == nullptr && is_exactly(*header, wanted))
-        value = view(header->value);
-      if (length < 64 && (kLengths >> length & 1) != 0) look_at(*header, found);
+      if (is_telling(*header)) telling = true;
+      if (header->key.len == wanted.size() && found == nullptr && is_exactly(*header, wanted)) found = header;
     }
   }
-  pin.prefetch = answer(found.ahead);
-  pin.navigation = answer(r->main->method == NGX_HTTP_GET && found.page());
-  return value;
+  pin.prefetch = pin.navigation = Answer::kNo;
+  if (telling) look_at_all(r->main, pin);
+  return found == nullptr ? std::string_view() : view(found->value);
 }
 
 bool is_navigation(ngx_http_request_t* r, Pin& pin) noexcept {
   if (pin.navigation == Answer::kUnread) read_headers(r, pin, {});
   return pin.navigation == Answer::kYes;
-}
-
-bool is_prefetch(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (pin.prefetch == Answer::kUnread) read_headers(r, pin, {});
-  return pin.prefetch == Answer::kYes;
 }
 
 bool is_bot_agent(ngx_http_request_t* r, Pin& pin) noexcept {

@@ -6,17 +6,20 @@
 
 namespace experiment::ngx {
 
+// One walk over the headers answers whether this is a navigation and whether a prefetch, and gives the first header of
+// a name in lower case that is wanted; no data where it is absent.
+std::string_view read_headers(ngx_http_request_t* r, Pin& pin, std::string_view wanted) noexcept;
+
 // GET with Sec-Fetch-Dest document or iframe; without Sec-Fetch headers, GET that accepts text/html.
 bool is_navigation(ngx_http_request_t* r, Pin& pin) noexcept;
 // Fetched ahead of a visit that may never happen: served and remembered, not counted.
-bool is_prefetch(ngx_http_request_t* r, Pin& pin) noexcept;
+inline bool is_prefetch(ngx_http_request_t* r, Pin& pin) noexcept {
+  if (pin.prefetch == Answer::kUnread) read_headers(r, pin, {});
+  return pin.prefetch == Answer::kYes;
+}
 bool is_bot_agent(ngx_http_request_t* r, Pin& pin) noexcept;
 inline bool is_bot(ngx_http_request_t* r, Pin& pin) noexcept {
   return r->main->headers_in.user_agent != nullptr && is_bot_agent(r, pin);
 }
-
-// One walk over the headers answers the first two questions, and gives the first header of a name in lower case that is
-// wanted; no data where it is absent.
-std::string_view read_headers(ngx_http_request_t* r, Pin& pin, std::string_view wanted) noexcept;
 
 }  // namespace experiment::ngx
