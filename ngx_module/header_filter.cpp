@@ -35,20 +35,37 @@ struct Said {
   return said;
 }
 
+// Returns: the pin, which rewards may have made.
+Pin* count_rewards(ngx_http_request_t* r, const Said& said) noexcept {
+  Pin* pin = ensure_pin(r);
+  if (said.reward) harvest(r, pin);
+  if (pin != nullptr) count_location_rewards(r, *pin);
+  return pin;
+}
+
 [[gnu::noinline]] void filter_subrequest(ngx_http_request_t* r) noexcept {
   Pin* pin = find_pin(r);
   isolate_inward(r, pin);
   if (take_said(r).reward) harvest(r, nullptr);
   // If-Range is compared with each slice of the answer.
-  if (pin != nullptr && r->subrequest_ranges) isolate_validators(r, *pin);
+  if (anything_applied(pin) && r->subrequest_ranges) isolate_validators(r, *pin);
 }
 
-// Returns: the pin, which rewards may have made.
-[[gnu::noinline]] Pin* count_rewards(ngx_http_request_t* r, const Said& said) noexcept {
-  Pin* pin = ensure_pin(r);
-  if (said.reward) harvest(r, pin);
-  if (pin != nullptr) count_location_rewards(r, *pin);
-  return pin;
+// Answers with headers, from a cache, or with rewards of their location.
+[[gnu::noinline]] void filter_main(ngx_http_request_t* r, Pin* pin) noexcept {
+  isolate_inward(r, pin);
+  Said said = take_said(r);
+  if (anything_exposed(pin)) count_exposures(r, *pin, said.served);
+  if (said.reward || loc_conf(r).rewards != nullptr) pin = count_rewards(r, said);
+  if (anything_applied(pin)) isolate_validators(r, *pin);
+}
+
+bool is_cached(const ngx_http_request_t* r) noexcept {
+#if (NGX_HTTP_CACHE)
+  return r->cache != nullptr;
+#else
+  return false;
+#endif
 }
 
 // Before not_modified.
@@ -60,12 +77,12 @@ ngx_int_t first_filter(ngx_http_request_t* r) noexcept {
     return next_of_first(r);
   }
   Pin* pin = ensure_decisions(r);
-  isolate_inward(r, pin);
-  Said said;
-  if (r->headers_out.headers.part.nelts != 0) said = take_said(r);
-  if (pin != nullptr && (pin->exposures != 0 || pin->remembers)) count_exposures(r, *pin, said.served);
-  if (said.reward || loc_conf(r).rewards != nullptr) pin = count_rewards(r, said);
-  if (pin != nullptr && pin->applied) isolate_validators(r, *pin);
+  if (r->headers_out.headers.part.nelts != 0 || is_cached(r) || loc_conf(r).rewards != nullptr) {
+    filter_main(r, pin);
+  } else if (anything_applied(pin)) {
+    if (anything_exposed(pin)) count_exposures(r, *pin, {});
+    isolate_validators(r, *pin);
+  }
   return next_of_first(r);
 }
 

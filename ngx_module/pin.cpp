@@ -22,6 +22,17 @@ std::string_view mint(ngx_http_request_t* r) noexcept {
   return {id, 22};
 }
 
+// The first header of this name; no data where it is absent.
+std::string_view header_value(const ngx_http_request_t* r, std::string_view lowcase) noexcept {
+  for (const ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
+    auto* header = static_cast<const ngx_table_elt_t*>(part->elts);
+    for (const ngx_table_elt_t* end = header + part->nelts; header != end; ++header) {
+      if (header->key.len == lowcase.size() && is_exactly(*header, lowcase)) return view(header->value);
+    }
+  }
+  return {};
+}
+
 // Behind cookies of a name that differs in case only.
 std::string_view exact_cookie(ngx_http_request_t* r, std::string_view name) noexcept {
   for (Headers h(r->headers_in.headers); h; h.next()) {
@@ -67,7 +78,7 @@ void read_unit(ngx_http_request_t* r, Pin& pin, int number) noexcept {
   value.state = UnitValue::kNone;
   std::string_view id;
   for (const auto& source : unit.sources) {
-    std::string_view found = !source.header.empty() ? read_headers(r, pin, source.header)
+    std::string_view found = !source.header.empty() ? header_value(r, source.header)
                              : source.cookie        ? cookie_value(r, pin, *source.cookie)
                                                     : indexed(r, source.index);
     if (found.empty() || found.size() > kMaxUnitBytes) continue;

@@ -113,7 +113,7 @@ inline Pin* make_pin(ngx_http_request_t* main, Plan& plan, std::size_t decisions
   std::size_t units = plan.units;
   void* memory = ngx_palloc(main->pool, sizeof(Pin) + units * sizeof(UnitValue) + decisions * sizeof(Decision));
   if (memory == nullptr) return nullptr;
-  auto* pin = new (memory) Pin();
+  auto* pin = new (memory) Pin;
   pin->cleanup = {release_pin, pin, main->pool->cleanup};
   main->pool->cleanup = &pin->cleanup;
   for (std::size_t u = 0; u < units; ++u) new (&pin->units()[u]) UnitValue;

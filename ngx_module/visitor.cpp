@@ -58,23 +58,18 @@ inline bool is_telling(const ngx_table_elt_t& header) noexcept {
 
 }  // namespace
 
-std::string_view read_headers(ngx_http_request_t* r, Pin& pin, std::string_view wanted) noexcept {
-  const ngx_table_elt_t* found = nullptr;
-  bool telling = false;
+void read_headers(ngx_http_request_t* r, Pin& pin) noexcept {
+  pin.prefetch = pin.navigation = Answer::kNo;
   for (const ngx_list_part_t* part = &r->main->headers_in.headers.part; part != nullptr; part = part->next) {
     auto* header = static_cast<const ngx_table_elt_t*>(part->elts);
     for (const ngx_table_elt_t* end = header + part->nelts; header != end; ++header) {
-      if (is_telling(*header)) telling = true;
-      if (header->key.len == wanted.size() && found == nullptr && is_exactly(*header, wanted)) found = header;
+      if (is_telling(*header)) return look_at_all(r->main, pin);
     }
   }
-  pin.prefetch = pin.navigation = Answer::kNo;
-  if (telling) look_at_all(r->main, pin);
-  return found == nullptr ? std::string_view() : view(found->value);
 }
 
 bool is_navigation(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (pin.navigation == Answer::kUnread) read_headers(r, pin, {});
+  if (pin.navigation == Answer::kUnread) read_headers(r, pin);
   return pin.navigation == Answer::kYes;
 }
 

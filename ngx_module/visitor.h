@@ -6,15 +6,14 @@
 
 namespace experiment::ngx {
 
-// One walk over the headers answers whether this is a navigation and whether a prefetch, and gives the first header of
-// a name in lower case that is wanted; no data where it is absent.
-std::string_view read_headers(ngx_http_request_t* r, Pin& pin, std::string_view wanted) noexcept;
+// Finds out at once whether this is a navigation and whether a prefetch.
+void read_headers(ngx_http_request_t* r, Pin& pin) noexcept;
 
 // GET with Sec-Fetch-Dest document or iframe; without Sec-Fetch headers, GET that accepts text/html.
 bool is_navigation(ngx_http_request_t* r, Pin& pin) noexcept;
 // Fetched ahead of a visit that may never happen: served and remembered, not counted.
 inline bool is_prefetch(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (pin.prefetch == Answer::kUnread) read_headers(r, pin, {});
+  if (pin.prefetch == Answer::kUnread) read_headers(r, pin);
   return pin.prefetch == Answer::kYes;
 }
 bool is_bot_agent(ngx_http_request_t* r, Pin& pin) noexcept;
