@@ -25,14 +25,14 @@ CTL       := $(B)/experimentctl
 
 PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
              libgtest-dev libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
-             python3-jsonschema curl procps mount
+             python3-jsonschema valgrind curl procps mount
 BENCH_PACKAGES := valgrind wrk
 
 LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
 CTL_SRC   := $(wildcard ctl/*.cpp)
 MODULE_FILES := config $(wildcard bandit/*.* shared/*.* ngx_module/*.*)
 
-.PHONY: help setup module run test unit tsan asan integration soak fuzz bench layers format lint clean FORCE
+.PHONY: help setup module run test unit tsan asan integration soak fuzz corpus bench layers format lint clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -94,7 +94,7 @@ $(foreach c,gcc clang,$(foreach f,bandit shared,$(eval $(call unit_binary,$(c),$
 UNIT_BIN := $(foreach c,gcc clang,$(foreach f,bandit shared,$(B)/unit/$(f)-$(c)))
 
 unit: setup ## build and run the unit tests of bandit and shared, by gcc as it is and by clang with ASan and UBSan; needs no nginx
-	@$(MAKE) -s -j2 $(UNIT_BIN)
+	@$(MAKE) -s -j2 $(UNIT_BIN) corpus
 	@for test in $(UNIT_BIN); do echo "$$test"; ./$$test --gtest_brief=1 || exit 1; done
 
 TSAN_SRC := t/unit/bandit/threads_test.cpp \
@@ -107,6 +107,18 @@ tsan: setup ## run bandit and shared under ThreadSanitizer, threads standing in 
 	@$(MAKE) -s -j2 $(B)/unit/tsan
 	@./$(B)/unit/tsan --gtest_brief=1 --gtest_filter='*Threads*:ZoneSync*:Conductor*:RotatingFilter*'
 
+FUZZ_SECONDS ?= 20
+FUZZ := $(B)/fuzz/assignment_cookie
+$(FUZZ): t/fuzz/assignment_cookie_fuzz.cpp bandit/assignment.cpp \
+         $(patsubst %,shared/%.cpp,assignment_cookie base64url hmac_sha256 key_ring)
+	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) $(CLANG_CHECKS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+corpus: $(FUZZ)
+	@./$(FUZZ) -runs=0 t/fuzz/corpus/assignment_cookie 2> $(FUZZ).log || { cat $(FUZZ).log; exit 1; }
+fuzz: setup $(FUZZ) ## look for inputs that break a parser (FUZZ_SECONDS=20); new ones stay in the build folder
+	@mkdir -p $(B)/fuzz/found && ./$(FUZZ) -max_total_time=$(FUZZ_SECONDS) -max_len=1024 -print_final_stats=1 -artifact_prefix=$(B)/fuzz/ \
+	  $(B)/fuzz/found t/fuzz/corpus/assignment_cookie 2> $(FUZZ).log || { cat $(FUZZ).log; exit 1; }
+	@grep -E '^stat::number_of_executed_units|^Done' $(FUZZ).log
+
 integration: module ## run the tests against a real nginx; T= selects
 	@$(MAKE) -s -j2 $(CTL)
 	@BUILD=$(B) $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t)
@@ -118,7 +130,8 @@ asan: ## run the tests against a real nginx, the module instrumented by ASan, UB
 	@$(MAKE) -s -j2 $(B)/asan/experimentctl
 	@BUILD=$(B)/asan $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx)
 
-test: layers unit integration ## everything that CI runs
+test: layers lint unit tsan integration ## everything that CI runs
+	@$(MAKE) -s asan T='t/ngx --ignore=t/ngx/test_learning.py -k "not bad_documents"'
 
 soak: module ## the long runs in full
 	@$(MAKE) -s -j2 $(CTL)
@@ -150,11 +163,17 @@ FORMATTED := $(wildcard bandit/*.h bandit/*.cpp shared/*.h shared/*.cpp ngx_modu
 format: ## format the C++ sources
 	@clang-format -i $(FORMATTED)
 
-lint: setup ## formatting, naming (clang-tidy) and cppcheck
+# clang-tidy counts what it did not show on stderr; a file that it cannot read is an error on stdout.
+N ?= $(B)/nginx
+NGINX_INC := $(addprefix -isystem $(N)/,src/core src/event src/event/modules src/os/unix objs src/http src/http/modules src/http/v2)
+TIDY = xargs -P 2 -n 4 sh -c 'clang-tidy --quiet "$$@" -- -std=c++17 -I. $(1) 2> $(B)/tidy.$$$$.log || { cat $(B)/tidy.$$$$.log; exit 1; }' tidy
+lint: setup $(N)/objs/Makefile ## formatting, naming (clang-tidy) and cppcheck
 	@clang-format --dry-run -Werror $(FORMATTED)
-	@clang-tidy --quiet $(LIB_SRC) $(CTL_SRC) -- -std=c++17 -I. 2>/dev/null
-	@cppcheck --quiet --error-exitcode=1 --std=c++17 --language=c++ -I. --enable=warning,performance,portability \
-	  --inline-suppr --suppress=missingIncludeSystem --suppress=preprocessorErrorDirective $(LIB_SRC) $(CTL_SRC)
+	@echo $(LIB_SRC) $(CTL_SRC) | $(TIDY)
+	@echo $(wildcard ngx_module/*.cpp) | $(call TIDY,$(NGINX_INC))
+	@rm -f $(B)/tidy.*.log
+	@cppcheck --quiet --error-exitcode=1 -j 2 --std=c++17 --language=c++ -I. --enable=warning,performance,portability \
+	  --inline-suppr --suppress=missingIncludeSystem --suppress=preprocessorErrorDirective $(LIB_SRC) $(CTL_SRC) $(wildcard ngx_module/*.cpp)
 
 run: module ## the demo: real nginx, backend, cache and simulated visitors (DURATION=60 ends by itself, PORT=8080)
 	@$(MAKE) -s -j2 $(CTL)

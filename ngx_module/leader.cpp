@@ -148,7 +148,7 @@ void Leader::tick() {
 void Leader::run_inline() {
   Step step = next_step();
   step.run();
-  finish(std::move(step.messages));
+  finish(step.messages);
 }
 
 #if (NGX_THREADS)
@@ -173,7 +173,7 @@ void Leader::step_done(ngx_event_t* event) noexcept {
   Leader* leader = step->leader;
   leader->busy_ = false;
   try {
-    leader->finish(std::move(step->messages));
+    leader->finish(step->messages);
   } catch (...) {
     ngx_log_error(NGX_LOG_ERR, leader->log_, 0, "experiment: out of memory, the leader tries again");
   }
@@ -181,7 +181,7 @@ void Leader::step_done(ngx_event_t* event) noexcept {
 }
 #endif
 
-void Leader::finish(std::vector<shared::Message> messages) {
+void Leader::finish(const std::vector<shared::Message>& messages) {
   report(messages);
   show();
   if (leaving_) step_down();

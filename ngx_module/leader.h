@@ -39,7 +39,7 @@ class Leader {
   Step next_step();
   void begin_step();
   void run_inline();
-  void finish(std::vector<shared::Message> messages);
+  void finish(const std::vector<shared::Message>& messages);
   void show();
   void report(const std::vector<shared::Message>& messages) noexcept;
   static void step_done(ngx_event_t* event) noexcept;

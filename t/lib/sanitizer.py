@@ -1,4 +1,4 @@
-"""The runtimes of an instrumented module in a process that is not instrumented: preloaded, and their reports found.
+"""The runtimes of an instrumented module in a process that is not: preloaded, and their reports found.
 
 A module linked with ASan (`make asan`) says so itself: nothing here does anything for any other.
 """
@@ -14,7 +14,7 @@ VARIABLES = ("LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")
 
 
 def runtimes(binary):
-    """Paths of the runtimes that the module was linked with, in the order of preloading; none for a plain one."""
+    """Paths of the runtimes that `binary` was linked with, in order of preloading; none for a plain one."""
     if not binary.exists() or b"libasan.so" not in binary.read_bytes():
         return []
     linked = subprocess.run(["ldd", str(binary)], capture_output=True, text=True, check=True).stdout
@@ -24,7 +24,7 @@ def runtimes(binary):
 
 
 def environment(binary, folder, base=None):
-    """What a process that loads `binary` needs beside `base`, its reports going to `folder`; None: nothing."""
+    """`base` with what a process needs that loads `binary`, reports going to `folder`; None: nothing."""
     preload = runtimes(binary)
     if not preload:
         return None
@@ -39,4 +39,4 @@ def environment(binary, folder, base=None):
 
 def reports(folder):
     """The text of each report."""
-    return [path.read_text(errors="replace") for path in sorted(folder.glob("report*"))] if folder.exists() else []
+    return [path.read_text(errors="replace") for path in sorted(folder.glob("report*"))]

@@ -11,9 +11,9 @@ from lib.edge import MODULE, ROOT
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fault")
-    for options, source, made in ((["-fsanitize=address,undefined", "-shared", "-fPIC"], "fault.c", "fault.so"),
-                                  ([], "host.c", "host")):
-        subprocess.run(["gcc", "-g", *options, str(ROOT / "t/lib" / source), "-o", str(folder / made)], check=True)
+    library = ["-fsanitize=address,undefined", "-shared", "-fPIC"]
+    for options, source, made in ((library, "fault.c", "fault.so"), ([], "host.c", "host")):
+        subprocess.run(["gcc", "-g", *options, ROOT / "t/lib" / source, "-o", folder / made], check=True)
     return folder
 
 
