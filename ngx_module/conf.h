@@ -76,9 +76,6 @@ struct MainConf {
   std::vector<std::string> reward_goals;               // named by experiment_reward
   bool content_handlers = false;                       // experiment_beacon or experiment_metrics stands somewhere
   std::optional<shared::KeyRing> keys;
-#if (NGX_THREADS)
-  ngx_thread_pool_t* threads = nullptr;
-#endif
   ngx_cycle_t* cycle = nullptr;
 };
 

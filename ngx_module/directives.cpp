@@ -101,10 +101,6 @@ char* set_zone(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
     }
     conf.zone_name = view(name);
     if (conf.filter_bytes == 0) conf.filter_bytes = static_cast<std::size_t>(bytes) / 6;
-#if (NGX_THREADS)
-    conf.threads = ngx_thread_pool_add(cf, nullptr);
-    if (conf.threads == nullptr) return conf_error();
-#endif
     return add_zone(cf, conf, static_cast<std::size_t>(bytes)) && register_variables(cf, conf) ? NGX_CONF_OK
                                                                                                : conf_error();
   });

@@ -3,6 +3,8 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <atomic>
+#include <system_error>
 
 #include "ngx_module/worker.h"
 #include "ngx_module/zone.h"
@@ -16,6 +18,7 @@ constexpr ngx_msec_t kCollectMs = 1000;  // how often the allocator looks
 constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
 constexpr std::uint64_t kTellAgainMs = 10000;
 constexpr int kWaitForFirstStepMs = 1000;
+constexpr std::uint64_t kSliceNs = 500 * 1000;  // of work in the zone, before requests have their turn
 
 std::int64_t unix_ms() noexcept {
   ngx_time_t* now = ngx_timeofday();
@@ -33,39 +36,46 @@ std::uint64_t random_bits() {
 }
 
 // CLOCK_MONOTONIC, the same for every process of the machine.
-std::uint64_t monotonic_ms() noexcept {
+std::uint64_t monotonic_ns() noexcept {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1000000;
+  return static_cast<std::uint64_t>(now.tv_sec) * 1000000000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+std::uint64_t monotonic_ms() noexcept {
+  return monotonic_ns() / 1000000;
 }
 
 }  // namespace
 
 // Lives in the task; touched by one side at a time.
 struct Leader::Step {
-  Leader* leader;
   shared::Conductor* mind;
   shared::Zone zone;
-  bool collect;  // the zone's totals: some milliseconds with a thousand experiments
+  bool collect = false;   // the zone's totals: some milliseconds with a thousand experiments
+  std::uint64_t applied;  // changes of the mind that are shown, or being shown
   shared::StepInput input;
   std::vector<shared::Message> messages;
+  std::optional<shared::ZoneUpdate> update;  // where there is more
+  std::atomic<bool> done{false};             // the last that its thread writes
+
+  explicit Step(const Leader& leader)
+      : mind(leader.mind_.get()), zone(leader.zone_), applied(leader.applied_changes_) {}
 
   void run() noexcept {
     try {
       if (collect) input.totals = zone.read_counters();
       messages = mind->step(input);
-    } catch (...) {
-      messages.clear();  // out of memory: the next step tries again
+      if (mind->changes() != applied) update = shared::ZoneSync::prepare(*mind);
+    } catch (...) {  // out of memory: the next step tries again
     }
+    done.store(true, std::memory_order_release);
   }
 };
 
 Leader::Leader(const MainConf& conf, const shared::Zone& zone, ngx_log_t* log) : conf_(conf), zone_(zone), log_(log) {}
 
 Leader::~Leader() {
-#if (NGX_THREADS)
-  if (busy_) static_cast<Step*>(task_->ctx)->~Step();
-#endif
+  if (thread_.joinable()) thread_.join();
 }
 
 bool Leader::hold_lease() noexcept {
@@ -97,15 +107,15 @@ void Leader::ensure_mind() {
   applied_changes_ = ~std::uint64_t{0};
 }
 
-Leader::Step Leader::next_step() {
-  Step step{this, mind_.get(), zone_, false, {}, {}};
-  step.input.now_ms = unix_ms();
+std::unique_ptr<Leader::Step> Leader::next_step() {
+  auto step = std::make_unique<Step>(*this);
+  step->input.now_ms = unix_ms();
   if (ngx_current_msec - collected_ms_ < kCollectMs) return step;
   collected_ms_ = ngx_current_msec;
-  step.collect = true;
+  step->collect = true;
   if (ngx_current_msec - flushed_ms_ >= kFlushMs) {
     flushed_ms_ = ngx_current_msec;
-    step.input.flush = true;
+    step->input.flush = true;
   }
   return step;
 }
@@ -113,7 +123,10 @@ Leader::Step Leader::next_step() {
 void Leader::start() {
   if (hold_lease()) {
     ensure_mind();
-    run_inline();
+    auto step = next_step();
+    step->run();
+    finish(*step);
+    while (hurries()) show(nullptr);
     return;
   }
   for (int waited = 0; waited < kWaitForFirstStepMs && zone_.header().adopted.load(std::memory_order_acquire) == 0;
@@ -123,8 +136,9 @@ void Leader::start() {
 }
 
 void Leader::tick() {
-  if (busy_) {
+  if (step_ != nullptr) {
     lost_ = !hold_lease() || lost_;
+    end_step();
     return;
   }
   if (!hold_lease()) {
@@ -132,64 +146,42 @@ void Leader::tick() {
     sync_.reset();
     return;
   }
+  if (hurries()) return show(nullptr);
   ensure_mind();
-#if (NGX_THREADS)
   begin_step();
-#else
-  if (!said_inline_) {
-    ngx_log_error(NGX_LOG_NOTICE, log_, 0,
-                  "experiment: nginx has no threads, so the store's files are read and written on the event loop");
-    said_inline_ = true;
-  }
-  run_inline();
-#endif
 }
 
-void Leader::run_inline() {
-  Step step = next_step();
-  step.run();
-  finish(step.messages);
-}
-
-#if (NGX_THREADS)
+// Signals are nginx's, so that the thread takes none.
 void Leader::begin_step() {
-  if (task_ == nullptr) {
-    task_ = ngx_thread_task_alloc(conf_.cycle->pool, sizeof(Step));
-    if (task_ == nullptr) return run_inline();
-    task_->handler = [](void* data, ngx_log_t*) { static_cast<Step*>(data)->run(); };
-    task_->event.handler = step_done;
-    task_->event.data = task_->ctx;
-  }
-  auto* step = new (task_->ctx) Step(next_step());
-  if (ngx_thread_task_post(conf_.threads, task_) != NGX_OK) {
-    step->~Step();
-    return run_inline();
-  }
-  busy_ = true;
-}
-
-void Leader::step_done(ngx_event_t* event) noexcept {
-  auto* step = static_cast<Step*>(event->data);
-  Leader* leader = step->leader;
-  leader->busy_ = false;
+  step_ = next_step();
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
   try {
-    leader->finish(step->messages);
-  } catch (...) {
-    ngx_log_error(NGX_LOG_ERR, leader->log_, 0, "experiment: out of memory, the leader tries again");
+    thread_ = std::thread([step = step_.get()] { step->run(); });
+  } catch (const std::system_error&) {  // no thread to be had: here, then
+    step_->run();
   }
-  step->~Step();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
-#endif
 
-void Leader::finish(const std::vector<shared::Message>& messages) {
-  report(messages);
-  show();
+void Leader::end_step() {
+  if (!step_->done.load(std::memory_order_acquire)) return;
+  if (thread_.joinable()) thread_.join();
+  auto step = std::move(step_);
+  finish(*step);
+}
+
+void Leader::finish(Step& step) {
+  report(step.messages);
+  show(&step);
   if (leaving_) step_down();
 }
 
-void Leader::show() {
+// Takes up what a step brought, if it is given, and shows a slice of it.
+void Leader::show(Step* step) {
   std::vector<std::string> full;
-  bool applied = false;
+  bool showing = false;
   {
     ZoneLock lock(conf_);
     // A step that took longer than the lease: what it believes is old, kills included. Whoever leads now shows theirs
@@ -200,17 +192,26 @@ void Leader::show() {
       sync_.reset();
       return;
     }
-    if ((applied = applied_changes_ != mind_->changes())) {
-      full = sync_->apply(*mind_);
+    std::uint64_t end = monotonic_ns() + kSliceNs;
+    auto enough = [&] { return monotonic_ns() >= end; };
+    if (step != nullptr && step->update) {
+      sync_->begin(*mind_, std::move(*step->update));
       applied_changes_ = mind_->changes();
     }
-    if (sync_->tidy(*mind_, unix_ms(), is_alive)) applied_changes_ = ~std::uint64_t{0};
+    showing = sync_->under_way();
+    if (!sync_->more(*mind_, enough)) return;
+    full = sync_->take_lines();
+    if (sync_->tidy(*mind_, unix_ms(), is_alive, enough)) applied_changes_ = ~std::uint64_t{0};
   }
+  if (showing) tell_full(std::move(full));
+}
+
+void Leader::tell_full(std::vector<std::string> full) {
   for (const auto& line : full) {
     bool said = std::find(said_full_.begin(), said_full_.end(), line) != said_full_.end();
     if (!said) ngx_log_error(NGX_LOG_ERR, log_, 0, "experiment: %s", line.c_str());
   }
-  if (applied) said_full_ = std::move(full);
+  said_full_ = std::move(full);
 }
 
 void Leader::report(const std::vector<shared::Message>& messages) noexcept {
@@ -224,14 +225,13 @@ void Leader::report(const std::vector<shared::Message>& messages) noexcept {
 
 void Leader::step_down() {
   leaving_ = true;
-  if (!busy_) release_lease();  // otherwise when the step is done
+  if (step_ != nullptr) end_step();
+  if (step_ == nullptr) release_lease();  // otherwise when the step is done
 }
 
 void Leader::end() {
-  // A step that was under way has ended: nginx joins its thread pool before modules end. Nobody was told.
-#if (NGX_THREADS)
-  if (busy_) report(static_cast<Step*>(task_->ctx)->messages);
-#endif
+  if (thread_.joinable()) thread_.join();
+  if (step_ != nullptr) report(step_->messages);
   shared::Exchange wants;
   wants.counters = zone_.read_counters();
   if (mind_ != nullptr) {

@@ -1,12 +1,14 @@
 // The leader of a node: the one worker that reads and writes the store, allocates, and keeps the zone in line.
 //
 // Every worker has a Leader object and offers to lead; a lease in the zone says who does, taken over within two seconds
-// when its holder dies. Store work runs in nginx's thread pool where nginx has one; the zone is written on the event
-// loop.
+// when its holder dies. Store work runs in a thread of its own that lives for one step; the zone is written on the
+// event loop, in slices. Not nginx's thread pool: that is 32 threads in every worker, and a process that ever had a
+// thread pays for each malloc and writev.
 #pragma once
 
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include "ngx_module/conf.h"
 #include "shared/conductor.h"
@@ -24,8 +26,12 @@ class Leader {
   // Leads when nobody does, with a first step inline, so that a started worker serves what the store knows. Otherwise
   // waits a moment for whoever leads to have done so. Called once, at worker start.
   void start();
-  // Called by the worker's timer: renews or takes the lease, begins a step when none is under way.
+  // Called by the worker's timer: renews or takes the lease, goes on with what is being shown or begins a step.
   void tick();
+  // Whether the last step's outcome is only shown in part: tick() is wanted again soon, not in its turn.
+  bool hurries() const noexcept { return sync_ != nullptr && sync_->under_way(); }
+  // Whether a step is under way, whose end tick() will see.
+  bool waits() const noexcept { return step_ != nullptr; }
   // The worker drains its last requests, for as long as these take: somebody else leads from now on.
   void step_down();
   // At the end of the worker: the zone's totals to the store, inline; the lease goes to the next.
@@ -36,13 +42,13 @@ class Leader {
   bool hold_lease() noexcept;
   void release_lease() noexcept;
   void ensure_mind();
-  Step next_step();
+  std::unique_ptr<Step> next_step();
   void begin_step();
-  void run_inline();
-  void finish(const std::vector<shared::Message>& messages);
-  void show();
+  void end_step();
+  void finish(Step& step);
+  void show(Step* step);
+  void tell_full(std::vector<std::string> full);
   void report(const std::vector<shared::Message>& messages) noexcept;
-  static void step_done(ngx_event_t* event) noexcept;
 
   const MainConf& conf_;
   shared::Zone zone_;
@@ -53,14 +59,10 @@ class Leader {
   std::vector<std::string> said_full_;  // of what the zone has no room for
   ngx_msec_t collected_ms_ = 0;
   ngx_msec_t flushed_ms_ = 0;
-  bool busy_ = false;  // a step is in the thread pool
   bool leaving_ = false;
-  bool lost_ = false;  // somebody else took the lease while a step was under way
-#if (NGX_THREADS)
-  ngx_thread_task_t* task_ = nullptr;
-#else
-  bool said_inline_ = false;
-#endif
+  bool lost_ = false;           // somebody else took the lease while a step was under way
+  std::unique_ptr<Step> step_;  // under way
+  std::thread thread_;          // that takes it
 };
 
 }  // namespace experiment::ngx

@@ -13,6 +13,7 @@
 namespace experiment::ngx {
 namespace {
 
+constexpr ngx_msec_t kWaitMs = 5;    // how often the leader looks whether its step is done
 constexpr ngx_msec_t kTickMs = 100;  // how often a worker looks for a newer plan
 constexpr ngx_msec_t kLeadMs = 250;  // how often the leader looks at the store
 constexpr int kFirstPlanTries = 100;
@@ -75,13 +76,19 @@ class Worker {
  private:
   static void on_timer(ngx_event_t* event) noexcept {
     auto* worker = static_cast<Worker*>(event->data);
-    if (ngx_exiting || ngx_terminate || ngx_quit) return worker->leader_.step_down();
+    if (ngx_exiting || ngx_terminate || ngx_quit) {
+      worker->leader_.step_down();
+      if (worker->leader_.waits()) ngx_add_timer(event, kWaitMs);
+      return;
+    }
     try {
       worker->tick();
     } catch (...) {
       ngx_log_error(NGX_LOG_ERR, worker->log_, 0, "experiment: out of memory, the plan in use stays");
     }
-    ngx_add_timer(event, worker->builder_ != nullptr ? 1 : kTickMs);
+    ngx_add_timer(event, worker->builder_ != nullptr || worker->leader_.hurries() ? 1
+                         : worker->leader_.waits()                                ? kWaitMs
+                                                                                  : kTickMs);
   }
 
   void tick() {
@@ -89,7 +96,9 @@ class Worker {
       slot_ = zone_.ensure_worker(static_cast<std::uint32_t>(ngx_pid));
       tell_oldest();
     }
+    if (leader_.hurries()) return leader_.tick();
     build(kSliceExperiments);
+    if (leader_.waits()) return leader_.tick();
     if (builder_ != nullptr || ngx_current_msec - led_ms_ < kLeadMs) return;
     led_ms_ = ngx_current_msec;
     leader_.tick();
