@@ -29,7 +29,8 @@ struct UnitSource {
 struct Unit {
   std::string name;
   std::vector<UnitSource> sources;
-  bool mint = false;  // into the first cookie= source
+  std::string_view header;  // of the first source, where it is one
+  bool mint = false;        // into the first cookie= source
   const CookieName* minted() const noexcept {
     for (const auto& source : sources) {
       if (source.cookie) return &*source.cookie;

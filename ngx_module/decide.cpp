@@ -145,7 +145,7 @@ inline void decide_plain(ngx_http_request_t* r, Pin& pin, const PlanPlacement& p
   Decision* decision = pin.decisions;
   for (const Placed& placed : placement.live) {
     shared::Zone::Pick pick;
-    if (placed.plain && placed.block->mask.load(std::memory_order_acquire) == 0 &&
+    if (placed.plain_mask->load(std::memory_order_acquire) == 0 &&
         zone.try_pick(*placed.block, bandit::slot(placed.arm_draws(hash)), pick)) {
       *decision++ = {placed.experiment,
                      pick.epoch->id,

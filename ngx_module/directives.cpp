@@ -142,6 +142,7 @@ char* set_unit(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
     if (unit->mint && unit->minted() == nullptr) {
       return expected(cf, arg(cf, 1), "a cookie=NAME source to mint into, since only a cookie remembers an id");
     }
+    unit->header = unit->sources[0].header;
     conf.units.push_back(std::move(unit));
     return NGX_CONF_OK;
   });

@@ -99,19 +99,17 @@ void count_without_memory(const Pin& pin, const Decision& decision, const UnitVa
   }
 }
 
-[[gnu::noinline]] void count_page(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
-  bool recent =
-      served.data() == nullptr && recent_exposures().was_here(pin.exposures, pin.plan->zone.filter().rotations());
-  if (!recent || pin.remembers) count_all(r, pin, served, recent);
-}
-
 }  // namespace
 
 void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
   if (r->method != NGX_HTTP_GET && r->method != NGX_HTTP_POST) return;
   LocConf& conf = loc_conf(r);
   if (!is_page(r, pin, conf) || is_prefetch(r, pin)) return;
-  if (conf.exposure == nullptr || switched_on(r, conf)) count_page(r, pin, served);
+  if (conf.exposure != nullptr && !switched_on(r, conf)) return;
+  const Plan& plan = *pin.plan;
+  bool recent =
+      served.data() == nullptr && plan.recent_exposures->was_here(pin.exposures, plan.zone.filter().rotations());
+  if (!recent || pin.remembers) count_all(r, pin, served, recent);
 }
 
 }  // namespace experiment::ngx

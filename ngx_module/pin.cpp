@@ -51,6 +51,27 @@ std::string_view exact_cookie(ngx_http_request_t* r, std::string_view name) noex
   return {};
 }
 
+bool is_usable(std::string_view id) noexcept {
+  return !id.empty() && id.size() <= kMaxUnitBytes;
+}
+
+// The first source that has a usable id, or a minted one; empty: none.
+[[gnu::noinline]] std::string_view read_sources(ngx_http_request_t* main, Pin& pin, const Unit& unit,
+                                                UnitValue& value) noexcept {
+  for (const auto& source : unit.sources) {
+    std::string_view id = !source.header.empty() ? header_value(main, source.header)
+                          : source.cookie        ? cookie_value(main, pin, *source.cookie)
+                                                 : indexed(main, source.index);
+    if (!is_usable(id)) continue;
+    value.memory = source.cookie.has_value();
+    return id;
+  }
+  // Only a page that a person opens gets an id: of several scripts at once each would set another.
+  if (!unit.mint || pin.headers_out || !is_navigation(main, pin)) return {};
+  value.memory = value.minted = pin.minted = true;
+  return mint(main);
+}
+
 }  // namespace
 
 void release_pin(void* pin) noexcept {
@@ -72,25 +93,12 @@ Pin* make_pin(ngx_http_request_t* r) noexcept {
 }
 
 void read_unit(ngx_http_request_t* r, Pin& pin, int number) noexcept {
-  r = r->main;
   const Unit& unit = *main_conf(r).units[static_cast<std::size_t>(number)];
   UnitValue& value = pin.units()[number];
   value.state = UnitValue::kNone;
   std::string_view id;
-  for (const auto& source : unit.sources) {
-    std::string_view found = !source.header.empty() ? header_value(r, source.header)
-                             : source.cookie        ? cookie_value(r, pin, *source.cookie)
-                                                    : indexed(r, source.index);
-    if (found.empty() || found.size() > kMaxUnitBytes) continue;
-    id = found;
-    value.memory = source.cookie.has_value();
-    break;
-  }
-  // Only a page that a person opens gets an id: of several scripts at once each would set another.
-  if (id.empty() && unit.mint && !pin.headers_out && is_navigation(r, pin)) {
-    id = mint(r);
-    value.memory = value.minted = pin.minted = true;
-  }
+  if (!unit.header.empty()) id = header_value(r->main, unit.header);
+  if (!is_usable(id)) id = read_sources(r->main, pin, unit, value);
   if (id.empty()) return;
   value.state = UnitValue::kPresent;
   value.text = id.data();

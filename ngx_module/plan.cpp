@@ -68,9 +68,11 @@ PlanPlacement placement_of(const MainConf& conf, const Plan& plan, const std::ve
     const PlanExperiment& experiment = *plan.experiments[index];
     bool plain = is_plain(experiment, *conf.units[static_cast<std::size_t>(experiment.unit)]);
     if (plain && placement.unit < 0) placement.unit = experiment.unit;
-    placement.live.push_back({&experiment, experiment.block, experiment.requests.data() + 1,
-                              bandit::Draws(experiment.rule.arm_seed), experiment.identity, index,
-                              plain && experiment.unit == placement.unit});
+    static const std::atomic<std::uint32_t> kNotPlain{1};
+    plain = plain && experiment.unit == placement.unit;
+    placement.live.push_back({&experiment, experiment.block, plain ? &experiment.block->mask : &kNotPlain,
+                              experiment.requests.data() + 1, bandit::Draws(experiment.rule.arm_seed),
+                              experiment.identity, index});
   }
   placement.count = live.size();
   return placement;

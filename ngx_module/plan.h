@@ -12,6 +12,7 @@
 
 #include "bandit/assignment.h"
 #include "ngx_module/conf.h"
+#include "ngx_module/recent_exposures.h"
 #include "shared/plan_text.h"
 #include "shared/zone.h"
 
@@ -70,12 +71,13 @@ struct GoalUse {
 struct Placed {
   const PlanExperiment* experiment;
   const shared::ExperimentBlock* block;
+  // Its mask where it is plain, else a word that is never 0. Plain: of the placement's unit, which no cookie remembers,
+  // and the slot table says it all: no gate, no baseline, no arm that was dropped.
+  const std::atomic<std::uint32_t>* plain_mask;
   shared::RequestCounters* const* requests;  // by arm
   bandit::Draws arm_draws;
   std::uint64_t identity;
   std::uint16_t index;  // into Plan::experiments
-  bool plain;  // of the placement's unit, which no cookie remembers, and the slot table says it all: no gate, no
-               // baseline, no arm that was dropped
 };
 
 // What a location's experiment directive names.
@@ -87,8 +89,9 @@ struct PlanPlacement {
 };
 
 struct Plan {
-  shared::Zone zone;      // of this worker
-  std::size_t units = 0;  // that its configuration declares
+  shared::Zone zone;                            // of this worker
+  RecentExposures* recent_exposures = nullptr;  // of this worker
+  std::size_t units = 0;                        // that its configuration declares
   std::uint64_t version = 0;
   std::uint64_t document_version = 0;
   std::uint32_t references = 0;                                     // requests that pinned it, and the worker itself

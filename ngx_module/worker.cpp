@@ -71,7 +71,6 @@ class Worker {
   }
 
   bool warned_plain_cookie = false;
-  RecentExposures recent_exposures;
 
  private:
   static void on_timer(ngx_event_t* event) noexcept {
@@ -115,6 +114,7 @@ class Worker {
     }
     if (!builder_->step(budget)) return;
     auto plan = builder_->take();
+    plan->recent_exposures = &recent_exposures_;
     if (leads()) {
       for (const auto& line : builder_->warnings())
         ngx_log_error(NGX_LOG_WARN, log_, 0, "experiment: %s", line.c_str());
@@ -199,6 +199,7 @@ class Worker {
   ngx_msec_t led_ms_ = 0;
   ngx_event_t timer_{};
   std::vector<std::string> warned_;
+  RecentExposures recent_exposures_;
 };
 
 std::unique_ptr<Worker> worker;
@@ -223,10 +224,6 @@ std::uint32_t worker_stripe() noexcept {
 shared::NodeCounters& worker_counters() noexcept {
   static shared::NodeCounters nobodys;  // of a worker that runs without experiments: headers are stripped there as well
   return worker == nullptr ? nobodys : worker->zone().node(worker->stripe());
-}
-
-RecentExposures& recent_exposures() noexcept {
-  return worker->recent_exposures;
 }
 
 void warn_plain_cookie(ngx_http_request_t* r, const CookieName& name) noexcept {

@@ -10,7 +10,6 @@
 
 #include "ngx_module/conf.h"
 #include "ngx_module/plan.h"
-#include "ngx_module/recent_exposures.h"
 #include "shared/key_ring.h"
 #include "shared/zone.h"
 
@@ -29,7 +28,6 @@ const shared::Zone& worker_zone() noexcept;
 std::uint32_t worker_stripe() noexcept;
 // This worker's stripe of the node's counters.
 shared::NodeCounters& worker_counters() noexcept;
-RecentExposures& recent_exposures() noexcept;
 // Warns once per worker that a cookie lost its __Host- prefix, because the request came over plain http.
 void warn_plain_cookie(ngx_http_request_t* r, const CookieName& name) noexcept;
 // False: the system has none to give.
