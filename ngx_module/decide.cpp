@@ -136,6 +136,15 @@ bool is_new(const Pin& pin, std::uint16_t count, std::uint16_t index) noexcept {
   }
 }
 
+// Where the request came from another location, or rewards made the pin.
+[[gnu::noinline]] Pin* decide_more(ngx_http_request_t* r, Pin& pin) noexcept {
+  pin.decided = loc_conf(r).placement;
+  const PlanPlacement& placed = pin.plan->placements[pin.decided->number];
+  std::size_t needed = pin.count + placed.count;
+  if (needed <= pin.capacity || grow(r, pin, needed)) decide_each(r, pin, placed);
+  return &pin;
+}
+
 // What most requests with experiments spend their time on, so: plain experiments of which nothing is killed are decided
 // without a call, as decide_one() would. Requires: there is room, and the placement's unit is present.
 inline void decide_plain(ngx_http_request_t* r, Pin& pin, const PlanPlacement& placement) noexcept {
@@ -169,15 +178,15 @@ inline void decide_plain(ngx_http_request_t* r, Pin& pin, const PlanPlacement& p
 }  // namespace
 
 Pin* decide_here(ngx_http_request_t* r, Pin* pin) noexcept {
-  const Placement* placement = loc_conf(r).placement;
-  Plan* plan = pin != nullptr ? pin->plan : current_plan();
+  if (pin != nullptr) return decide_more(r, *pin);
+  Plan* plan = current_plan();
   if (plan == nullptr) return nullptr;
+  const Placement* placement = loc_conf(r).placement;
   const PlanPlacement& placed = plan->placements[placement->number];
-  if (pin == nullptr && (pin = make_pin(r, *plan, placed.count)) == nullptr) return nullptr;
+  pin = make_pin(r, *plan, placed.count);
+  if (pin == nullptr) return nullptr;
   pin->decided = placement;
-  std::size_t needed = pin->count + placed.count;
-  if (needed > pin->capacity && !grow(r, *pin, needed)) return pin;
-  bool plain = placed.unit >= 0 && pin->count == 0 && !plan->zone.is_killed() && !is_bot(r, *pin) &&
+  bool plain = placed.unit >= 0 && !plan->zone.is_killed() && !is_bot(r, *pin) &&
                unit_of(r, *pin, placed.unit).state == UnitValue::kPresent;
   if (plain) {
     decide_plain(r, *pin, placed);

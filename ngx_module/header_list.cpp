@@ -65,16 +65,6 @@ ngx_table_elt_t* push_inbound(ngx_http_request_t* r, const HeaderName& name, std
   return header;
 }
 
-ngx_table_elt_t* push_outbound(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept {
-  auto* header = static_cast<ngx_table_elt_t*>(ngx_list_push(&r->headers_out.headers));
-  if (header == nullptr) return nullptr;
-  *header = {};
-  header->hash = 1;
-  header->key = borrow(name);
-  header->value = borrow(value);
-  return header;
-}
-
 bool is_named(const ngx_table_elt_t& header, std::string_view lowcase) noexcept {
   if (header.key.len != lowcase.size()) return false;
   for (std::size_t i = 0; i < lowcase.size(); ++i) {

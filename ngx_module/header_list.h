@@ -54,7 +54,15 @@ struct HeaderName {
 // A new inbound header. Requires: `value` outlives the request. nullptr: out of memory.
 ngx_table_elt_t* push_inbound(ngx_http_request_t* r, const HeaderName& name, std::string_view value) noexcept;
 // A new outbound header.
-ngx_table_elt_t* push_outbound(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept;
+inline ngx_table_elt_t* push_outbound(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept {
+  auto* header = static_cast<ngx_table_elt_t*>(ngx_list_push(&r->headers_out.headers));
+  if (header == nullptr) return nullptr;
+  *header = {};
+  header->hash = 1;
+  header->key = borrow(name);
+  header->value = borrow(value);
+  return header;
+}
 // Whether the header has this name in any case. Requires: `lowcase` is in lower case.
 inline bool is_exactly(const ngx_table_elt_t& header, std::string_view lowcase) noexcept {
   if (header.key.len != lowcase.size()) return false;

@@ -7,7 +7,6 @@
 #include "ngx_module/directives.h"
 #include "ngx_module/header_filter.h"
 #include "ngx_module/inbound.h"
-#include "ngx_module/log_phase.h"
 #include "ngx_module/ngx.h"
 #include "ngx_module/variables.h"
 #include "ngx_module/worker.h"
@@ -31,8 +30,7 @@ bool add_phase(ngx_conf_t* cf, ngx_http_phases phase, ngx_http_handler_pt handle
 ngx_int_t install(ngx_conf_t* cf) noexcept {
   if (!is_on(cf)) return NGX_OK;
   if (!add_phase(cf, NGX_HTTP_POST_READ_PHASE, strip_inbound) ||
-      !add_phase(cf, NGX_HTTP_PREACCESS_PHASE, forward_assignments) ||
-      !add_phase(cf, NGX_HTTP_LOG_PHASE, log_request)) {
+      !add_phase(cf, NGX_HTTP_PREACCESS_PHASE, forward_assignments)) {
     return NGX_ERROR;
   }
   install_first_filter();

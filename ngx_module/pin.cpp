@@ -4,6 +4,7 @@
 #include <new>
 
 #include "ngx_module/header_list.h"
+#include "ngx_module/request_counts.h"
 #include "ngx_module/visitor.h"
 #include "ngx_module/worker.h"
 #include "shared/base64url.h"
@@ -74,8 +75,10 @@ bool is_usable(std::string_view id) noexcept {
 
 }  // namespace
 
-void release_pin(void* pin) noexcept {
-  release_plan(static_cast<Pin*>(pin)->plan);
+void release_pin(void* data) noexcept {
+  auto& pin = *static_cast<Pin*>(data);
+  if (pin.count != 0) count_request(pin.request, pin);
+  release_plan(pin.plan);
 }
 
 Pin* find_lost_pin(ngx_http_request_t* main) noexcept {

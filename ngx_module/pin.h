@@ -58,7 +58,8 @@ enum class Answer : std::uint8_t { kUnread, kNo, kYes };
 
 struct Pin {
   Plan* plan = nullptr;
-  ngx_pool_cleanup_t cleanup = {};     // lets go of the plan
+  ngx_http_request_t* request = nullptr;  // the main one
+  ngx_pool_cleanup_t cleanup = {};        // counts the request and lets go of the plan
   const Placement* decided = nullptr;  // the location's list that was gone through last: not again for every variable
   Decision* decisions = nullptr;
   std::uint64_t exposures = 0;  // names those that the filter remembers: units, experiments, epochs; 0: none
@@ -104,7 +105,7 @@ static_assert(std::is_trivially_destructible_v<Pin> && std::is_trivially_destruc
 
 // The main request's pin after an internal redirect, which took it out of r->ctx.
 Pin* find_lost_pin(ngx_http_request_t* main) noexcept;
-// Ends a pin's hold on its plan.
+// Of the pool: the request has ended and was logged, its memory is still there.
 void release_pin(void* pin) noexcept;
 // Makes the main request's pin, with room for `decisions`; nullptr: out of memory.
 inline Pin* make_pin(ngx_http_request_t* main, Plan& plan, std::size_t decisions) noexcept {
@@ -120,6 +121,7 @@ inline Pin* make_pin(ngx_http_request_t* main, Plan& plan, std::size_t decisions
   pin->decisions = reinterpret_cast<Decision*>(pin->units() + units);
   pin->capacity = static_cast<std::uint16_t>(decisions);
   pin->plan = &plan;
+  pin->request = main;
   ++plan.references;
   ngx_http_set_ctx(main, pin, ngx_http_experiment_module);
   return pin;

@@ -51,20 +51,18 @@ inline ngx_int_t set_variant(ngx_http_variable_value_t* v, const Decision* decis
   return NGX_OK;
 }
 
-[[gnu::noinline]] ngx_int_t search_variant(ngx_http_request_t* r, ngx_http_variable_value_t* v,
-                                           std::uintptr_t data) noexcept {
+ngx_int_t get_variant(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
   return set_variant(v, decision_at(r, data, kVariant));
 }
 
-// Pages read their variants in the order of the document more often than not, so the one behind the last is looked at
-// first.
-ngx_int_t get_variant(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
+// Of a variable that was numbered. Pages read their variants in the order of the document more often than not, so the
+// one behind the last is looked at first.
+ngx_int_t get_numbered_variant(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
   auto* pin = static_cast<Pin*>(ngx_http_get_module_ctx(r->main, ngx_http_experiment_module));
-  if (pin == nullptr || data >= kMaxSlots || pin->decided != loc_conf(r).placement || pin->next >= pin->count) {
-    return search_variant(r, v, data);
-  }
+  if (pin == nullptr || pin->decided != loc_conf(r).placement || pin->next >= pin->count)
+    return get_variant(r, v, data);
   const Decision& next = pin->decisions[pin->next];
-  if (next.index != pin->plan->variables[data]) return search_variant(r, v, data);
+  if (next.index != pin->plan->variables[data]) return get_variant(r, v, data);
   ++pin->next;
   return set_variant(v, &next);
 }
@@ -181,6 +179,7 @@ void number_variables(ngx_cycle_t* cycle, MainConf& conf) {
       if (slot >= kMaxSlots) return;  // by name from here on
       if (known == conf.variable_keys.end()) conf.variable_keys.push_back(std::move(key));
       variable.data = slot;
+      if (named.get == get_variant) variable.get_handler = get_numbered_variant;
     }
   }
 }

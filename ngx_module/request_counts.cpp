@@ -1,6 +1,4 @@
-#include "ngx_module/log_phase.h"
-
-#include "ngx_module/decide.h"
+#include "ngx_module/request_counts.h"
 
 namespace experiment::ngx {
 namespace {
@@ -65,15 +63,13 @@ Upstream upstream_of(ngx_http_request_t* r, ngx_uint_t status) noexcept {
 
 }  // namespace
 
-ngx_int_t log_request(ngx_http_request_t* r) noexcept {
-  Pin* pin = r == r->main ? find_pin(r) : nullptr;
-  if (pin == nullptr || pin->count == 0) return NGX_OK;
+void count_request(ngx_http_request_t* r, const Pin& pin) noexcept {
   const ngx_uint_t status = r->err_status != 0 ? r->err_status : r->headers_out.status;
   const std::size_t status_class = status >= 100 && status < 600 ? status / 100 - 1 : 4;
   const auto bytes = static_cast<std::uint64_t>(r->connection->sent);
   const std::uint64_t ms = elapsed_ms(r);
   const std::size_t bucket = bucket_of(ms);
-  for (const Decision& decision : pin->all()) {
+  for (const Decision& decision : pin.all()) {
     bump(decision.experiment->counters->decisions[static_cast<std::size_t>(decision.reason)]);
     shared::RequestCounters* row = decision.requests;
     if (row == nullptr) continue;
@@ -81,8 +77,7 @@ ngx_int_t log_request(ngx_http_request_t* r) noexcept {
     bump(row->bytes_sent, bytes);
     bump(row->request.buckets[bucket]);
   }
-  if (ms != 0 || r->upstream != nullptr || r->upstream_states != nullptr) count_more(r, *pin, status, ms);
-  return NGX_OK;
+  if (ms != 0 || r->upstream != nullptr || r->upstream_states != nullptr) count_more(r, pin, status, ms);
 }
 
 }  // namespace experiment::ngx
