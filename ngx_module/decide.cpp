@@ -102,9 +102,10 @@ void decide_unit(ngx_http_request_t* r, Pin& pin, Decision& decision) noexcept {
 
 // False: out of memory.
 [[gnu::noinline]] bool grow(ngx_http_request_t* main, Pin& pin, std::size_t needed) noexcept {
-  auto* grown = static_cast<Decision*>(ngx_palloc(main->pool, needed * sizeof(Decision)));
+  auto* grown = static_cast<Decision*>(ngx_palloc(main->pool, (needed + 1) * sizeof(Decision)));
   if (grown == nullptr) return false;
   std::copy(pin.decisions, pin.decisions + pin.count, grown);
+  pin.next = &kNoDecision;
   pin.decisions = grown;
   pin.capacity = static_cast<std::uint16_t>(needed);
   return true;
@@ -131,9 +132,11 @@ bool is_new(const Pin& pin, std::uint16_t count, std::uint16_t index) noexcept {
 // Behind decisions of an earlier location, or where nothing is usual.
 [[gnu::noinline]] void decide_each(ngx_http_request_t* r, Pin& pin, const PlanPlacement& placement) noexcept {
   const std::uint16_t before = pin.count;
+  std::size_t decided = before;
   for (const Placed& placed : placement.live) {
-    if (is_new(pin, before, placed.index)) decide_one(r, pin, placed, pin.decisions[pin.count++]);
+    if (is_new(pin, before, placed.index)) decide_one(r, pin, placed, pin.decisions[decided++]);
   }
+  pin.set_count(decided);
 }
 
 // Where the request came from another location, or rewards made the pin.
@@ -169,7 +172,7 @@ inline void decide_plain(ngx_http_request_t* r, Pin& pin, const PlanPlacement& p
       decide_one(r, pin, placed, *decision++);
     }
   }
-  pin.count = static_cast<std::uint16_t>(decision - pin.decisions);
+  pin.set_count(static_cast<std::size_t>(decision - pin.decisions));
   if (exposures == 0) return;
   pin.applied = true;
   pin.will_expose(exposures, 0, hash);

@@ -12,7 +12,8 @@
 namespace experiment::ngx {
 namespace {
 
-[[gnu::noinline]] bool switched_on(ngx_http_request_t* r, const LocConf& conf) noexcept {
+bool switched_on(ngx_http_request_t* r, const LocConf& conf) noexcept {
+  if (conf.exposure == nullptr) return true;
   ngx_str_t value;
   if (ngx_http_complex_value(r, conf.exposure, &value) != NGX_OK) return false;
   return value.len != 0 && view(value) != "0" && view(value) != "off";
@@ -82,7 +83,16 @@ void count_without_memory(const Pin& pin, const Decision& decision, const UnitVa
   if (!is_marked(pin, identity, unit.hash)) count(decision, *epoch);
 }
 
-[[gnu::noinline]] void count_all(ngx_http_request_t* r, Pin& pin, std::string_view served, bool recent) noexcept {
+bool is_counted(ngx_http_request_t* r, Pin& pin) noexcept {
+  if (r->method != NGX_HTTP_GET && r->method != NGX_HTTP_POST) return false;
+  LocConf& conf = loc_conf(r);
+  return is_page(r, pin, conf) && !is_prefetch(r, pin) && switched_on(r, conf);
+}
+
+}  // namespace
+
+void count_unmarked(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
+  if (!is_counted(r, pin)) return;
   for (const Decision& decision : pin.all()) {
     if (!decision.enrolled() || decision.epoch == 0) continue;
     const PlanExperiment& experiment = *decision.experiment;
@@ -93,23 +103,12 @@ void count_without_memory(const Pin& pin, const Decision& decision, const UnitVa
     const UnitValue& unit = pin.units()[experiment.unit];  // read, since the decision was made for it
     if (unit.memory) {
       count_with_memory(r, pin, decision, unit);
-    } else if (!recent) {
+    } else {
       count_without_memory(pin, decision, unit);
     }
   }
-}
-
-}  // namespace
-
-void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
-  if (r->method != NGX_HTTP_GET && r->method != NGX_HTTP_POST) return;
-  LocConf& conf = loc_conf(r);
-  if (!is_page(r, pin, conf) || is_prefetch(r, pin)) return;
-  if (conf.exposure != nullptr && !switched_on(r, conf)) return;
   const Plan& plan = *pin.plan;
-  bool recent =
-      served.data() == nullptr && plan.recent_exposures->was_here(pin.exposures, plan.zone.filter().rotations());
-  if (!recent || pin.remembers) count_all(r, pin, served, recent);
+  if (served.data() == nullptr) plan.recent_exposures->add(pin.exposures, plan.zone.filter().rotations());
 }
 
 }  // namespace experiment::ngx

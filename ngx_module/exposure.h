@@ -5,12 +5,15 @@
 
 namespace experiment::ngx {
 
-// Whether somebody's exposure may be due.
-inline bool anything_exposed(const Pin* pin) noexcept {
-  return pin != nullptr && (pin->exposures != 0 || pin->remembers);
+// Counts what is not known to be counted. Requires: a main request.
+void count_unmarked(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept;
+
+// Called by the header filter for a main request, before not_modified. `served` is what the backend said with
+// Experiment-Served; without data it said nothing, and everything that was decided counts.
+inline void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
+  const Plan& plan = *pin.plan;
+  bool marked = plan.recent_exposures->has(pin.exposures, plan.zone.filter().rotations());
+  if (pin.remembers || (pin.exposures != 0 && !marked)) count_unmarked(r, pin, served);
 }
-// Called by the header filter for a main request with something to count, before not_modified. `served` is what the
-// backend said with Experiment-Served; without data it said nothing, and everything that was decided counts.
-void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept;
 
 }  // namespace experiment::ngx

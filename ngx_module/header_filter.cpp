@@ -55,7 +55,7 @@ Pin* count_rewards(ngx_http_request_t* r, const Said& said) noexcept {
 [[gnu::noinline]] void filter_main(ngx_http_request_t* r, Pin* pin) noexcept {
   isolate_inward(r, pin);
   Said said = take_said(r);
-  if (anything_exposed(pin)) count_exposures(r, *pin, said.served);
+  if (pin != nullptr) count_exposures(r, *pin, said.served);
   if (said.reward || loc_conf(r).rewards != nullptr) pin = count_rewards(r, said);
   if (anything_applied(pin)) isolate_validators(r, *pin);
 }
@@ -80,7 +80,7 @@ ngx_int_t first_filter(ngx_http_request_t* r) noexcept {
   if (r->headers_out.headers.part.nelts != 0 || is_cached(r) || loc_conf(r).rewards != nullptr) {
     filter_main(r, pin);
   } else if (anything_applied(pin)) {
-    if (anything_exposed(pin)) count_exposures(r, *pin, {});
+    count_exposures(r, *pin, {});
     isolate_validators(r, *pin);
   }
   return next_of_first(r);

@@ -45,6 +45,10 @@ struct Decision {
   int row() const noexcept { return baseline ? 0 : 1 + arm; }
 };
 
+inline constexpr std::uint16_t kNoExperiment = 0xffff;
+// What stands behind the last decision.
+inline constexpr Decision kNoDecision{nullptr, 0, nullptr, kNoExperiment, bandit::Reason::kUnknown, 0, false, false};
+
 // A conditional header of the client.
 struct Condition {
   ngx_str_t asked = {};  // as it came; no data: none seen yet
@@ -60,15 +64,15 @@ struct Pin {
   Plan* plan = nullptr;
   ngx_http_request_t* request = nullptr;  // the main one
   ngx_pool_cleanup_t cleanup = {};        // counts the request and lets go of the plan
-  const Placement* decided = nullptr;  // the location's list that was gone through last: not again for every variable
-  Decision* decisions = nullptr;
-  std::uint64_t exposures = 0;  // names those that the filter remembers: units, experiments, epochs; 0: none
+  const Placement* decided = nullptr;   // the location's list that was gone through last: not again for every variable
+  Decision* decisions = nullptr;        // in memory of capacity + 1
+  const Decision* next = &kNoDecision;  // the one behind that which was found last; kNoExperiment: none
+  std::uint64_t exposures = 0;          // names those that the filter remembers: units, experiments, epochs; 0: none
   shared::CookieRecords* records = nullptr;  // of the cookie; nullptr: none was read and none was made
   Conditions* conditions = nullptr;          // nullptr: the client sent none
   const char* token = nullptr;               // the inward one, of the first `token_count` decisions
   std::uint16_t token_size = 0, token_count = 0;
   std::uint16_t count = 0, capacity = 0;  // of decisions
-  std::uint16_t next = 0;                 // behind the decision that was found last
   bool applied = false;                   // one of the decisions did
   bool remembers = false;                 // one of them is in the cookie, or will be
   bool cookie_read = false;               // if there was memory for it
@@ -82,13 +86,21 @@ struct Pin {
   // By MainConf::units; behind the pin in its memory.
   UnitValue* units() noexcept { return reinterpret_cast<UnitValue*>(this + 1); }
   // The decision on an experiment, by its index in the plan; nullptr: none.
-  Decision* find(int experiment) noexcept {
-    for (std::uint16_t i = 0; i < count; ++i) {
-      if (decisions[i].index != experiment) continue;
-      next = static_cast<std::uint16_t>(i + 1);
-      return &decisions[i];
+  const Decision* find(int experiment) noexcept {
+    for (const Decision& decision : all()) {
+      if (decision.index != experiment) continue;
+      if (!deciding()) next = &decision + 1;
+      return &decision;
     }
     return nullptr;
+  }
+  // Whether decisions are being made: somebody asks from within, and sees those of before.
+  bool deciding() const noexcept { return decisions[count].index != kNoExperiment; }
+  // Requires: there is room for them.
+  void set_count(std::size_t decided) noexcept {
+    count = static_cast<std::uint16_t>(decided);
+    decisions[decided].index = kNoExperiment;
+    next = decisions;
   }
   // Folds one more experiment into a name of several; the factor is odd, so that nothing is lost.
   static std::uint64_t with_exposure(std::uint64_t name, std::uint64_t identity, std::uint64_t epoch) noexcept {
@@ -112,13 +124,14 @@ inline Pin* make_pin(ngx_http_request_t* main, Plan& plan, std::size_t decisions
   static_assert(alignof(Pin) <= NGX_ALIGNMENT && sizeof(Pin) % alignof(UnitValue) == 0 &&
                 sizeof(UnitValue) % alignof(Decision) == 0);
   std::size_t units = plan.units;
-  void* memory = ngx_palloc(main->pool, sizeof(Pin) + units * sizeof(UnitValue) + decisions * sizeof(Decision));
+  void* memory = ngx_palloc(main->pool, sizeof(Pin) + units * sizeof(UnitValue) + (decisions + 1) * sizeof(Decision));
   if (memory == nullptr) return nullptr;
   auto* pin = new (memory) Pin;
   pin->cleanup = {release_pin, pin, main->pool->cleanup};
   main->pool->cleanup = &pin->cleanup;
   for (std::size_t u = 0; u < units; ++u) new (&pin->units()[u]) UnitValue;
   pin->decisions = reinterpret_cast<Decision*>(pin->units() + units);
+  pin->decisions->index = kNoExperiment;
   pin->capacity = static_cast<std::uint16_t>(decisions);
   pin->plan = &plan;
   pin->request = main;

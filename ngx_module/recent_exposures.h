@@ -10,23 +10,20 @@ namespace experiment::ngx {
 
 class RecentExposures {
  public:
-  // Whether these exposures were marked since the filter's last rotation; they count as marked from here on.
-  // `signature` names units, experiments and epochs: 64 well mixed bits, not 0.
-  bool was_here(std::uint64_t signature, std::uint64_t rotations) noexcept {
-    if (rotations != rotations_) forget(rotations);
-    std::uint64_t& place = places_[signature >> (64 - kBits)];
-    bool known = place == signature;
-    place = signature;
-    return known;
+  // Whether these exposures were marked since the filter's last rotation. `signature` names units, experiments and
+  // epochs: 64 well mixed bits, not 0.
+  bool has(std::uint64_t signature, std::uint64_t rotations) const noexcept {
+    return places_[place_of(signature)] == signature && rotations == rotations_;
+  }
+  void add(std::uint64_t signature, std::uint64_t rotations) noexcept {
+    if (rotations != rotations_) places_.fill(0);
+    rotations_ = rotations;
+    places_[place_of(signature)] = signature;
   }
 
  private:
-  [[gnu::noinline]] void forget(std::uint64_t rotations) noexcept {
-    places_.fill(0);
-    rotations_ = rotations;
-  }
-
   static constexpr int kBits = 13;  // 64 KiB
+  static std::size_t place_of(std::uint64_t signature) noexcept { return signature >> (64 - kBits); }
   std::array<std::uint64_t, std::size_t{1} << kBits> places_{};
   std::uint64_t rotations_ = 0;
 };

@@ -59,12 +59,11 @@ ngx_int_t get_variant(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::
 // one behind the last is looked at first.
 ngx_int_t get_numbered_variant(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
   auto* pin = static_cast<Pin*>(ngx_http_get_module_ctx(r->main, ngx_http_experiment_module));
-  if (pin == nullptr || pin->decided != loc_conf(r).placement || pin->next >= pin->count)
-    return get_variant(r, v, data);
-  const Decision& next = pin->decisions[pin->next];
-  if (next.index != pin->plan->variables[data]) return get_variant(r, v, data);
-  ++pin->next;
-  return set_variant(v, &next);
+  if (pin == nullptr || pin->decided != loc_conf(r).placement) return get_variant(r, v, data);
+  const Decision* next = pin->next;
+  if (next->index != pin->plan->variables[data]) return get_variant(r, v, data);
+  pin->next = next + 1;
+  return set_variant(v, next);
 }
 
 // Why there is no decision.
