@@ -49,8 +49,10 @@ setup: ## install what is missing (Debian packages), once, and say what
 # --- the module, by nginx's own build --------------------------------------------------------------------------------------
 module: setup $(MODULE) ## build the nginx module against NGINX_SRC (default: Debian's nginx-dev)
 
+# What nginx's configure was run for; the names of the sources too, since it keeps them.
+CONFIGURED := $(NGINX_SRC) $(NGINX_FLAGS) $(SANITIZE_CC) $(sort $(filter %.cpp,$(MODULE_FILES)))
 $(B)/ngx_src: FORCE
-	@mkdir -p $(B) && echo "$(NGINX_SRC) $(NGINX_FLAGS)" | cmp -s - $@ || echo "$(NGINX_SRC) $(NGINX_FLAGS)" > $@
+	@mkdir -p $(B) && echo "$(CONFIGURED)" | cmp -s - $@ || echo "$(CONFIGURED)" > $@
 FORCE:
 
 $(B)/nginx/objs/Makefile: config $(B)/ngx_src
