@@ -38,6 +38,7 @@ constexpr std::string_view kVariant = "variant_", kReason = "experiment_reason_"
 // nullptr: nothing was decided about it.
 inline const Decision* decision_at(ngx_http_request_t* r, std::uintptr_t data, std::string_view prefix) noexcept {
   Pin* pin = ensure_decisions(r);
+  if (pin == nullptr && r != r->main) pin = ensure_pin(r);  // to say it once
   if (pin == nullptr) return nullptr;
   int experiment = experiment_at(*pin, data, prefix.size());
   const Decision* decision = pin->find(experiment);

@@ -270,7 +270,7 @@ def test_the_reference_has_every_directive_variable_and_reason():
     variables = {name + "KEY" if name.endswith("_") else name for name in registered}
     told = re.findall(r"^\| `\$(\w+)`", section("Embedded variables"), re.M)
     assert len(variables) == 8 and set(told) == variables
-    tokens = re.search(r"kReasonTokens\{(.*?)\}", (ROOT / "bandit" / "assignment.cpp").read_text(), re.S)[1]
+    tokens = re.search(r"kReasonTokens\{(.*?)\}", (ROOT / "bandit" / "rule.cpp").read_text(), re.S)[1]
     rows = re.findall(r"^\|([^|]*)\|", section("Reasons"), re.M)
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(re.findall(r'"(\w+)"', tokens))
 
