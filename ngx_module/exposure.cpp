@@ -108,7 +108,7 @@ void count_unmarked(ngx_http_request_t* r, Pin& pin, std::string_view served) no
     }
   }
   const Plan& plan = *pin.plan;
-  if (served.data() == nullptr) plan.recent_exposures->add(pin.exposures, plan.zone.filter().rotations());
+  if (served.data() == nullptr) plan.recent->exposures.add(pin.exposures, plan.zone.filter().rotations());
 }
 
 }  // namespace experiment::ngx

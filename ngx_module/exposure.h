@@ -12,7 +12,7 @@ void count_unmarked(ngx_http_request_t* r, Pin& pin, std::string_view served) no
 // Experiment-Served; without data it said nothing, and everything that was decided counts.
 inline void count_exposures(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
   const Plan& plan = *pin.plan;
-  bool marked = plan.recent_exposures->has(pin.exposures, plan.zone.filter().rotations());
+  bool marked = plan.recent->exposures.has(pin.exposures, plan.zone.filter().rotations());
   if (pin.remembers || (pin.exposures != 0 && !marked)) count_unmarked(r, pin, served);
 }
 

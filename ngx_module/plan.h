@@ -12,7 +12,7 @@
 
 #include "bandit/assignment.h"
 #include "ngx_module/conf.h"
-#include "ngx_module/recent_exposures.h"
+#include "ngx_module/recent.h"
 #include "shared/plan_text.h"
 #include "shared/zone.h"
 
@@ -89,9 +89,9 @@ struct PlanPlacement {
 };
 
 struct Plan {
-  shared::Zone zone;                            // of this worker
-  RecentExposures* recent_exposures = nullptr;  // of this worker
-  std::size_t units = 0;                        // that its configuration declares
+  shared::Zone zone;         // of this worker
+  Recent* recent = nullptr;  // of this worker
+  std::size_t units = 0;     // that its configuration declares
   std::uint64_t version = 0;
   std::uint64_t document_version = 0;
   std::uint32_t references = 0;                                     // requests that pinned it, and the worker itself

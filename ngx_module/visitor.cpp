@@ -3,7 +3,6 @@
 #include <initializer_list>
 
 #include "ngx_module/header_list.h"
-#include "shared/bots.h"
 
 namespace experiment::ngx {
 namespace {
@@ -74,7 +73,8 @@ bool is_navigation(ngx_http_request_t* r, Pin& pin) noexcept {
 }
 
 bool is_bot_agent(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (pin.bot == Answer::kUnread) pin.bot = answer(shared::is_bot(view(r->main->headers_in.user_agent->value)));
+  if (pin.bot == Answer::kUnread)
+    pin.bot = answer(pin.plan->recent->agents.is_bot(view(r->main->headers_in.user_agent->value)));
   return pin.bot == Answer::kYes;
 }
 

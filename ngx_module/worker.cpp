@@ -114,7 +114,7 @@ class Worker {
     }
     if (!builder_->step(budget)) return;
     auto plan = builder_->take();
-    plan->recent_exposures = &recent_exposures_;
+    plan->recent = recent_.get();
     if (leads()) {
       for (const auto& line : builder_->warnings())
         ngx_log_error(NGX_LOG_WARN, log_, 0, "experiment: %s", line.c_str());
@@ -199,7 +199,7 @@ class Worker {
   ngx_msec_t led_ms_ = 0;
   ngx_event_t timer_{};
   std::vector<std::string> warned_;
-  RecentExposures recent_exposures_;
+  std::unique_ptr<Recent> recent_ = std::make_unique<Recent>();
 };
 
 std::unique_ptr<Worker> worker;
