@@ -1,6 +1,9 @@
 // What this worker has just found out and need not find out again: caches of fixed size in its own memory.
 #pragma once
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -37,7 +40,7 @@ class RecentExposures {
 class RecentAgents {
  public:
   bool is_bot(std::string_view agent) noexcept {
-    if (agent.size() < sizeof(std::uint64_t) || agent.size() > kMaxBytes) return shared::is_bot(agent);
+    if (agent.size() > kMaxBytes) return shared::is_bot(agent);
     Known& known = places_[place_of(agent)];
     if (known.size != agent.size() || std::memcmp(known.text.data(), agent.data(), agent.size()) != 0) {
       known.bot = shared::is_bot(agent);
@@ -55,11 +58,8 @@ class RecentAgents {
     bool bot = false;
     std::array<char, kMaxBytes> text;
   };
-  // By length and last bytes, where versions are.
   static std::size_t place_of(std::string_view agent) noexcept {
-    std::uint64_t last;
-    std::memcpy(&last, agent.data() + agent.size() - sizeof(last), sizeof(last));
-    return (last + agent.size()) * 0x9e3779b97f4a7c15 >> (64 - kBits);
+    return XXH3_64bits(agent.data(), agent.size()) >> (64 - kBits);
   }
   std::array<Known, std::size_t{1} << kBits> places_;
 };
