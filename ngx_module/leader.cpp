@@ -16,6 +16,7 @@ constexpr ngx_msec_t kCollectMs = 1000;  // how often the allocator looks
 constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
 constexpr std::uint64_t kTellAgainMs = 10000;
 constexpr int kWaitForFirstStepMs = 1000;
+constexpr std::uint64_t kSliceNs = 500 * 1000;  // of work in the zone, before requests have their turn
 
 std::int64_t unix_ms() noexcept {
   ngx_time_t* now = ngx_timeofday();
@@ -33,10 +34,13 @@ std::uint64_t random_bits() {
 }
 
 // CLOCK_MONOTONIC, the same for every process of the machine.
-std::uint64_t monotonic_ms() noexcept {
+std::uint64_t monotonic_ns() noexcept {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1000000;
+  return static_cast<std::uint64_t>(now.tv_sec) * 1000000000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+std::uint64_t monotonic_ms() noexcept {
+  return monotonic_ns() / 1000000;
 }
 
 }  // namespace
@@ -46,16 +50,18 @@ struct Leader::Step {
   Leader* leader;
   shared::Conductor* mind;
   shared::Zone zone;
-  bool collect;  // the zone's totals: some milliseconds with a thousand experiments
+  bool collect;           // the zone's totals: some milliseconds with a thousand experiments
+  std::uint64_t applied;  // changes of the mind that are shown, or being shown
   shared::StepInput input;
   std::vector<shared::Message> messages;
+  std::optional<shared::ZoneUpdate> update;  // where there is more
 
   void run() noexcept {
     try {
       if (collect) input.totals = zone.read_counters();
       messages = mind->step(input);
-    } catch (...) {
-      messages.clear();  // out of memory: the next step tries again
+      if (mind->changes() != applied) update = shared::ZoneSync::prepare(*mind);
+    } catch (...) {  // out of memory: the next step tries again
     }
   }
 };
@@ -98,7 +104,7 @@ void Leader::ensure_mind() {
 }
 
 Leader::Step Leader::next_step() {
-  Step step{this, mind_.get(), zone_, false, {}, {}};
+  Step step{this, mind_.get(), zone_, false, applied_changes_, {}, {}, {}};
   step.input.now_ms = unix_ms();
   if (ngx_current_msec - collected_ms_ < kCollectMs) return step;
   collected_ms_ = ngx_current_msec;
@@ -114,6 +120,7 @@ void Leader::start() {
   if (hold_lease()) {
     ensure_mind();
     run_inline();
+    while (hurries()) show(nullptr);
     return;
   }
   for (int waited = 0; waited < kWaitForFirstStepMs && zone_.header().adopted.load(std::memory_order_acquire) == 0;
@@ -132,6 +139,7 @@ void Leader::tick() {
     sync_.reset();
     return;
   }
+  if (hurries()) return show(nullptr);
   ensure_mind();
 #if (NGX_THREADS)
   begin_step();
@@ -148,7 +156,7 @@ void Leader::tick() {
 void Leader::run_inline() {
   Step step = next_step();
   step.run();
-  finish(step.messages);
+  finish(step);
 }
 
 #if (NGX_THREADS)
@@ -173,7 +181,7 @@ void Leader::step_done(ngx_event_t* event) noexcept {
   Leader* leader = step->leader;
   leader->busy_ = false;
   try {
-    leader->finish(step->messages);
+    leader->finish(*step);
   } catch (...) {
     ngx_log_error(NGX_LOG_ERR, leader->log_, 0, "experiment: out of memory, the leader tries again");
   }
@@ -181,15 +189,16 @@ void Leader::step_done(ngx_event_t* event) noexcept {
 }
 #endif
 
-void Leader::finish(const std::vector<shared::Message>& messages) {
-  report(messages);
-  show();
+void Leader::finish(Step& step) {
+  report(step.messages);
+  show(&step);
   if (leaving_) step_down();
 }
 
-void Leader::show() {
+// Takes up what a step brought, if it is given, and shows a slice of it.
+void Leader::show(Step* step) {
   std::vector<std::string> full;
-  bool applied = false;
+  bool showing = false;
   {
     ZoneLock lock(conf_);
     // A step that took longer than the lease: what it believes is old, kills included. Whoever leads now shows theirs
@@ -200,17 +209,26 @@ void Leader::show() {
       sync_.reset();
       return;
     }
-    if ((applied = applied_changes_ != mind_->changes())) {
-      full = sync_->apply(*mind_);
+    std::uint64_t end = monotonic_ns() + kSliceNs;
+    auto enough = [&] { return monotonic_ns() >= end; };
+    if (step != nullptr && step->update) {
+      sync_->begin(*mind_, std::move(*step->update));
       applied_changes_ = mind_->changes();
     }
-    if (sync_->tidy(*mind_, unix_ms(), is_alive)) applied_changes_ = ~std::uint64_t{0};
+    showing = sync_->under_way();
+    if (!sync_->more(*mind_, enough)) return;
+    full = sync_->take_lines();
+    if (sync_->tidy(*mind_, unix_ms(), is_alive, enough)) applied_changes_ = ~std::uint64_t{0};
   }
+  if (showing) tell_full(std::move(full));
+}
+
+void Leader::tell_full(std::vector<std::string> full) {
   for (const auto& line : full) {
     bool said = std::find(said_full_.begin(), said_full_.end(), line) != said_full_.end();
     if (!said) ngx_log_error(NGX_LOG_ERR, log_, 0, "experiment: %s", line.c_str());
   }
-  if (applied) said_full_ = std::move(full);
+  said_full_ = std::move(full);
 }
 
 void Leader::report(const std::vector<shared::Message>& messages) noexcept {

@@ -2,7 +2,7 @@
 //
 // Every worker has a Leader object and offers to lead; a lease in the zone says who does, taken over within two seconds
 // when its holder dies. Store work runs in nginx's thread pool where nginx has one; the zone is written on the event
-// loop.
+// loop, in slices.
 #pragma once
 
 #include <memory>
@@ -24,8 +24,10 @@ class Leader {
   // Leads when nobody does, with a first step inline, so that a started worker serves what the store knows. Otherwise
   // waits a moment for whoever leads to have done so. Called once, at worker start.
   void start();
-  // Called by the worker's timer: renews or takes the lease, begins a step when none is under way.
+  // Called by the worker's timer: renews or takes the lease, goes on with what is being shown or begins a step.
   void tick();
+  // Whether the last step's outcome is only shown in part: tick() is wanted again soon, not in its turn.
+  bool hurries() const noexcept { return sync_ != nullptr && sync_->under_way(); }
   // The worker drains its last requests, for as long as these take: somebody else leads from now on.
   void step_down();
   // At the end of the worker: the zone's totals to the store, inline; the lease goes to the next.
@@ -39,8 +41,9 @@ class Leader {
   Step next_step();
   void begin_step();
   void run_inline();
-  void finish(const std::vector<shared::Message>& messages);
-  void show();
+  void finish(Step& step);
+  void show(Step* step);
+  void tell_full(std::vector<std::string> full);
   void report(const std::vector<shared::Message>& messages) noexcept;
   static void step_done(ngx_event_t* event) noexcept;
 

@@ -81,7 +81,7 @@ class Worker {
     } catch (...) {
       ngx_log_error(NGX_LOG_ERR, worker->log_, 0, "experiment: out of memory, the plan in use stays");
     }
-    ngx_add_timer(event, worker->builder_ != nullptr ? 1 : kTickMs);
+    ngx_add_timer(event, worker->builder_ != nullptr || worker->leader_.hurries() ? 1 : kTickMs);
   }
 
   void tick() {
@@ -89,6 +89,7 @@ class Worker {
       slot_ = zone_.ensure_worker(static_cast<std::uint32_t>(ngx_pid));
       tell_oldest();
     }
+    if (leader_.hurries()) return leader_.tick();
     build(kSliceExperiments);
     if (builder_ != nullptr || ngx_current_msec - led_ms_ < kLeadMs) return;
     led_ms_ = ngx_current_msec;

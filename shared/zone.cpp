@@ -243,7 +243,9 @@ bool Zone::ensure_epoch(ExperimentBlock& block, const EpochRecord& record, const
   for (auto& place : block.epochs) {
     Offset other = place.load(kRelaxed);
     if (other == 0 || other == offset || other == before) continue;
-    if (Offset old = at<EpochBlock>(other)->table.exchange(0, std::memory_order_acq_rel); old != 0) release_table(old);
+    auto& table = at<EpochBlock>(other)->table;
+    if (table.load(kRelaxed) == 0) continue;
+    if (Offset old = table.exchange(0, std::memory_order_acq_rel); old != 0) release_table(old);
   }
   return true;
 }
@@ -266,8 +268,8 @@ void Zone::drop_epoch(ExperimentBlock& block, std::uint64_t id) noexcept {
 
 Offset Zone::intern(const bandit::SlotTable& table) noexcept {
   std::uint64_t hash = XXH3_64bits(table.data(), table.size());
-  for (Offset offset = header_->tables.load(kRelaxed); offset != 0;
-       offset = at<TableBlock>(offset)->next.load(kRelaxed)) {
+  std::atomic<Offset>& chain = header_->tables[hash % kTableChains];
+  for (Offset offset = chain.load(kRelaxed); offset != 0; offset = at<TableBlock>(offset)->next.load(kRelaxed)) {
     auto* block = at<TableBlock>(offset);
     if (block->hash == hash && std::memcmp(block->arm_of_slot, table.data(), table.size()) == 0) {
       block->references.fetch_add(1, kRelaxed);
@@ -280,40 +282,28 @@ Offset Zone::intern(const bandit::SlotTable& table) noexcept {
   block->hash = hash;
   for (std::size_t i = 0; i < table.size(); ++i) __atomic_store_n(&block->arm_of_slot[i], table[i], __ATOMIC_RELAXED);
   block->references.store(1, kRelaxed);
-  block->next.store(header_->tables.load(kRelaxed), kRelaxed);
-  header_->tables.store(offset, kRelease);
+  block->next.store(chain.load(kRelaxed), kRelaxed);
+  chain.store(offset, kRelease);
   return offset;
 }
 
 void Zone::release_table(Offset table) noexcept {
   if (at<TableBlock>(table)->references.fetch_sub(1, kRelaxed) != 1) return;
-  std::atomic<Offset>* link = &header_->tables;
+  std::atomic<Offset>* link = &header_->tables[at<TableBlock>(table)->hash % kTableChains];
   while (link->load(kRelaxed) != 0 && link->load(kRelaxed) != table) link = &at<TableBlock>(link->load(kRelaxed))->next;
   if (link->load(kRelaxed) != table) return;
   link->store(at<TableBlock>(table)->next.load(kRelaxed), kRelease);
   arena().free(table, sizeof(TableBlock));
 }
 
-std::uint64_t Zone::image_bytes(const std::vector<ImageItem>& items) noexcept {
-  std::uint64_t bytes = sizeof(DocumentImage) + sizeof(ImageEntry) * items.size();
+std::vector<std::byte> Zone::make_image(const std::vector<ImageItem>& items, std::uint64_t document_version) {
+  std::uint64_t end = sizeof(DocumentImage) + sizeof(ImageEntry) * items.size(), bytes = end;
   for (const auto& item : items) bytes += item.text.size();
-  return bytes;
-}
-
-bool Zone::publish_image(const std::vector<ImageItem>& items, std::uint64_t document_version) {
-  std::uint64_t entries = sizeof(DocumentImage) + sizeof(ImageEntry) * items.size();
-  std::uint64_t bytes = image_bytes(items);
-  Offset before = header_->image.load(kRelaxed);
-  // The image's own version counts as well: a leader may have been killed between the two stores below.
-  std::uint64_t version = header_->plan_version.load(kRelaxed) + 1;
-  if (before != 0) version = std::max(version, at<DocumentImage>(before)->version + 1);
   std::vector<std::byte> made(whole_words(bytes));
   auto* image = reinterpret_cast<DocumentImage*>(made.data());
-  image->version = version;
   image->bytes = bytes;
   image->document_version = document_version;
   image->count = static_cast<std::uint32_t>(items.size());
-  std::uint64_t end = entries;
   for (std::size_t i = 0; i < items.size(); ++i) {
     const auto& item = items[i];
     std::memcpy(made.data() + end, item.text.data(), item.text.size());
@@ -321,13 +311,23 @@ bool Zone::publish_image(const std::vector<ImageItem>& items, std::uint64_t docu
                          static_cast<std::uint32_t>(item.text.size()), item.block};
     end += item.text.size();
   }
+  return made;
+}
+
+bool Zone::publish_image(std::vector<std::byte>& made) {
+  auto* image = reinterpret_cast<DocumentImage*>(made.data());
+  Offset before = header_->image.load(kRelaxed);
+  // The image's own version counts as well: a leader may have been killed between the two stores below.
+  std::uint64_t version = header_->plan_version.load(kRelaxed) + 1;
+  if (before != 0) version = std::max(version, at<DocumentImage>(before)->version + 1);
+  image->version = version;
   image->checksum = image_checksum(*image);
   std::vector<Offset> named;
-  for (const auto& item : items) named.push_back(item.block);
+  for (std::uint32_t i = 0; i < image->count; ++i) named.push_back(image->entries[i].block);
   std::sort(named.begin(), named.end());
-  Offset offset = arena().allocate(bytes);
+  Offset offset = arena().allocate(image->bytes);
   if (offset == 0) return false;
-  store_words(at<std::byte>(offset), made.data(), bytes);
+  store_words(at<std::byte>(offset), made.data(), image->bytes);
   header_->image.store(offset, kRelease);
   header_->plan_version.store(version, kRelease);
   // A worker may be copying the one before; it checks what it copied.
@@ -340,6 +340,19 @@ bool Zone::publish_image(const std::vector<ImageItem>& items, std::uint64_t docu
     at<ExperimentBlock>(block)->retired.compare_exchange_strong(alive, version);
   }
   return true;
+}
+
+bool Zone::reserve_images(std::uint64_t bytes) noexcept {
+  release_reserve();
+  header_->reserve_bytes.store(bytes, kRelease);
+  for (auto& place : header_->reserve) place.store(arena().allocate(bytes), kRelease);
+  return header_->reserve[0].load(kRelaxed) != 0;
+}
+
+void Zone::release_reserve() noexcept {
+  for (auto& place : header_->reserve) {
+    if (Offset offset = place.exchange(0); offset != 0) arena().free(offset, header_->reserve_bytes.load(kRelaxed));
+  }
 }
 
 std::uint64_t Zone::oldest_plan() const noexcept {
@@ -355,22 +368,31 @@ std::uint64_t Zone::oldest_plan() const noexcept {
   return room ? oldest : 0;  // somebody may have found no slot, and use whatever plan
 }
 
+bool Zone::is_forgotten(const ExperimentBlock& block, std::uint64_t oldest) noexcept {
+  std::uint64_t retired = block.retired.load(kRelaxed);
+  return retired != 0 && retired <= oldest;
+}
+
 int Zone::free_retired() noexcept {
   std::uint64_t oldest = oldest_plan();
   int freed = 0;
   auto* places = at<std::atomic<Offset>>(header_->blocks);
   for (int i = 0; i < kMaxBlocks; ++i) {
     Offset block = places[i].load(kRelaxed);
-    if (block == 0) continue;
-    std::uint64_t retired = at<ExperimentBlock>(block)->retired.load(kRelaxed);
-    if (retired == 0 || oldest < retired) continue;
-    free_block(places[i]);
+    if (block == 0 || !is_forgotten(*at<ExperimentBlock>(block), oldest)) continue;
+    free_block_at(places[i]);
     ++freed;
   }
   return freed;
 }
 
-void Zone::free_block(std::atomic<Offset>& place) noexcept {
+void Zone::free_block(Offset block) noexcept {
+  auto* places = at<std::atomic<Offset>>(header_->blocks);
+  auto* place = std::find_if(places, places + kMaxBlocks, [&](const auto& p) { return p.load(kRelaxed) == block; });
+  if (place != places + kMaxBlocks) free_block_at(*place);
+}
+
+void Zone::free_block_at(std::atomic<Offset>& place) noexcept {
   Offset offset = place.load(kRelaxed);
   place.store(0, kRelease);
   auto* block = at<ExperimentBlock>(offset);

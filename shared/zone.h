@@ -88,14 +88,26 @@ class Zone {
   // Takes a sealed epoch out. Requires: its totals are stored and it was sealed long enough ago that no request adds to
   // it.
   void drop_epoch(ExperimentBlock& block, std::uint64_t id) noexcept;
-  // What an image of these takes of the zone.
-  static std::uint64_t image_bytes(const std::vector<ImageItem>& items) noexcept;
+  // An image in private memory, without version and checksum. Touches no zone.
+  static std::vector<std::byte> make_image(const std::vector<ImageItem>& items, std::uint64_t document_version);
   // Publishes a new image (version + 1) and retires the blocks that it does not name. False: the zone is full, the old
   // one stays.
-  bool publish_image(const std::vector<ImageItem>& items, std::uint64_t document_version);
+  bool publish_image(std::vector<std::byte>& image);
+  bool publish_image(const std::vector<ImageItem>& items, std::uint64_t document_version) {
+    auto image = make_image(items, document_version);
+    return publish_image(image);
+  }
+  // Keeps room for two images of `bytes` until it is released, or a full zone could never show a document without the
+  // experiments that fill it. Returns: whether there is room for one.
+  bool reserve_images(std::uint64_t bytes) noexcept;
+  void release_reserve() noexcept;
   // Version of the oldest plan that a request of any worker still uses.
   std::uint64_t oldest_plan() const noexcept;
-  // Frees blocks that were retired before every worker's plan. Requires: their totals are stored. Returns how many.
+  // Whether the block was retired before every worker's plan; `oldest` is oldest_plan().
+  static bool is_forgotten(const ExperimentBlock& block, std::uint64_t oldest) noexcept;
+  // Requires: the block is forgotten, and its totals are stored.
+  void free_block(Offset block) noexcept;
+  // Frees all forgotten blocks. Requires: their totals are stored. Returns how many.
   int free_retired() noexcept;
   // Blocks that are alive or retired.
   std::vector<ExperimentBlock*> blocks() const;
@@ -114,7 +126,7 @@ class Zone {
   explicit Zone(ZoneHeader* header) noexcept : header_(header) {}
   Offset intern(const bandit::SlotTable& table) noexcept;
   void release_table(Offset table) noexcept;
-  void free_block(std::atomic<Offset>& place) noexcept;
+  void free_block_at(std::atomic<Offset>& place) noexcept;
 
   ZoneHeader* header_ = nullptr;
 };

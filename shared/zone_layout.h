@@ -19,10 +19,11 @@
 namespace experiment::shared {
 
 inline constexpr std::uint64_t kZoneMagic = 0x31656e6f7a707865;  // "expzone1"
-inline constexpr std::uint32_t kLayoutVersion = 1;
+inline constexpr std::uint32_t kLayoutVersion = 2;
 inline constexpr int kMaxStripes = 8;
 inline constexpr int kMaxWorkers = 256;  // worker processes that look at the zone, draining ones included
 inline constexpr int kMaxBlocks = 8192;  // experiments with their retired generations
+inline constexpr int kTableChains = 256;
 inline constexpr std::uint32_t kMaskExperiment = 1U << 31;
 
 // Upper bounds of the latency buckets in milliseconds; the last bucket has none.
@@ -93,7 +94,7 @@ struct EpochBlock {
 struct TableBlock {
   std::uint64_t hash;
   std::atomic<std::uint64_t> references;
-  std::atomic<Offset> next;  // of the chain that starts in the header
+  std::atomic<Offset> next;  // of the chain that starts in the header, by hash
   std::uint8_t arm_of_slot[bandit::kSlots];
 };
 
@@ -150,10 +151,13 @@ struct alignas(64) ZoneHeader {
   Offset node_counters;  // NodeCounters[stripes]
   Offset blocks;         // std::atomic<Offset>[kMaxBlocks] of ExperimentBlocks
   alignas(64) std::atomic<std::uint32_t> kill_all;
-  std::atomic<std::uint32_t> adopted;       // 1 once a leader has brought runtime and document in
-  std::atomic<Offset> image;                // DocumentImage; 0: none yet
-  std::atomic<std::uint64_t> plan_version;  // of that image
-  std::atomic<Offset> tables;               // chain of TableBlocks
+  std::atomic<std::uint32_t> adopted;                    // 1 once a leader has brought runtime and document in
+  std::atomic<Offset> image;                             // DocumentImage; 0: none yet
+  std::atomic<std::uint64_t> plan_version;               // of that image
+  std::array<std::atomic<Offset>, kTableChains> tables;  // chains of TableBlocks
+  // Room for images, kept from blocks while these are made; a leader that was killed left it to the next.
+  std::array<std::atomic<Offset>, 2> reserve;
+  std::atomic<std::uint64_t> reserve_bytes;  // of each
   std::atomic<Offset>
       unsaved;  // UnsavedRuntime: what the store did not take yet, for the next leader; 0: all is stored
   alignas(64) std::atomic<std::uint64_t> leader;  // pid of the worker that leads; 0: none

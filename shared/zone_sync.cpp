@@ -17,13 +17,19 @@ constexpr std::int64_t kSettleMs = 10 * 1000;
 constexpr std::int64_t kKeepMs = 3600 * 1000;  // where the ring has room
 constexpr int kRingAlmostFull = bandit::kEpochRing - 4;
 
-std::uint64_t hash_of(const std::vector<ImageItem>& items) {
-  std::uint64_t hash = items.size();
-  for (const auto& item : items) {
-    hash = XXH3_64bits_withSeed(item.text.data(), item.text.size(), hash);
-    hash = XXH3_64bits_withSeed(&item.block, sizeof(item.block), hash);
-  }
+DocumentImage& image_of(std::vector<std::byte>& bytes) {
+  return *reinterpret_cast<DocumentImage*>(bytes.data());
+}
+
+// The entries name their texts by hash, so they stand for the whole image.
+std::uint64_t hash_of(const DocumentImage& image) {
+  std::uint64_t hash = XXH3_64bits_withSeed(image.entries, sizeof(ImageEntry) * image.count, image.count);
   return hash == 0 ? 1 : hash;
+}
+
+// Runs as far as it is allowed to.
+bool never() {
+  return false;
 }
 
 void set_mask(ExperimentBlock& block, std::uint32_t mask) {
@@ -38,10 +44,12 @@ ZoneSync::ZoneSync(const Zone& zone) : zone_(zone) {
 
 void ZoneSync::index() {
   known_.clear();
-  auto* base = reinterpret_cast<std::byte*>(&zone_.header());
-  for (ExperimentBlock* block : zone_.blocks()) {
-    known_[{block->key, block->generation}] = static_cast<Offset>(reinterpret_cast<std::byte*>(block) - base);
-  }
+  for (const ExperimentBlock* block : zone_.blocks()) known_[{block->key, block->generation}] = offset_of(*block);
+}
+
+Offset ZoneSync::offset_of(const ExperimentBlock& block) const {
+  return static_cast<Offset>(reinterpret_cast<const std::byte*>(&block) -
+                             reinterpret_cast<const std::byte*>(&zone_.header()));
 }
 
 ExperimentBlock* ZoneSync::find(const std::string& key, std::uint32_t generation) const {
@@ -51,27 +59,24 @@ ExperimentBlock* ZoneSync::find(const std::string& key, std::uint32_t generation
 
 Offset ZoneSync::ensure(const std::string& key, const ExperimentRuntime& state) {
   ExperimentBlock* block = find(key, state.generation);
-  Offset offset = 0;
-  if (block != nullptr) {
-    offset = known_[{key, state.generation}];
-  } else {
-    offset = zone_.add_block(key, state.generation);
+  if (block == nullptr) {
+    Offset offset = zone_.add_block(key, state.generation);
     if (offset == 0) return 0;
     known_[{key, state.generation}] = offset;
     block = zone_.at<ExperimentBlock>(offset);
   }
   set_mask(*block, kill_mask(state));
-  if (!zone_.ensure_rows(*block, static_cast<int>(state.arms.size())) || !bring(key, state, *block)) {
+  if (!zone_.ensure_rows(*block, static_cast<int>(state.arms.size())) || !bring(state, *block)) {
     refused_ = true;
     // What runs is not put off for want of room: it goes on with the epoch it has.
     if (block->current.load(std::memory_order_relaxed) == 0) return 0;
   }
   block->retired.store(0, std::memory_order_release);
-  return offset;
+  return offset_of(*block);
 }
 
 // Epochs that still take rewards, and the current one with its table.
-bool ZoneSync::bring(const std::string&, const ExperimentRuntime& state, ExperimentBlock& block) {
+bool ZoneSync::bring(const ExperimentRuntime& state, ExperimentBlock& block) {
   // Records pile up over the years, the ring does not: what it holds is looked up once.
   std::vector<std::uint64_t> held;
   for (const auto& place : block.epochs) {
@@ -98,27 +103,6 @@ bool ZoneSync::bring(const std::string&, const ExperimentRuntime& state, Experim
   return true;
 }
 
-class ZoneSync::Reserve {
- public:
-  Reserve(const Zone& zone, const std::vector<ImageItem>& items)
-      : arena_(zone.arena()), bytes_(Zone::image_bytes(items)) {
-    for (Offset& offset : offsets_) offset = arena_.allocate(bytes_);
-  }
-  ~Reserve() {
-    for (Offset offset : offsets_) {
-      if (offset != 0) arena_.free(offset, bytes_);
-    }
-  }
-  Reserve(const Reserve&) = delete;
-  Reserve& operator=(const Reserve&) = delete;
-  bool fits() const { return offsets_[0] != 0; }
-
- private:
-  Arena arena_;
-  std::uint64_t bytes_;
-  std::array<Offset, 2> offsets_{};
-};
-
 bool ZoneSync::shows_document() const {
   Offset image = zone_.header().image.load(std::memory_order_relaxed);
   return image != 0 && zone_.at<DocumentImage>(image)->document_version != 0;
@@ -132,44 +116,36 @@ void ZoneSync::add_kills(const Conductor& conductor) {
   for (std::uint32_t i = 0; i < image.count && !runtime.experiments.empty(); ++i) {
     const ImageEntry& entry = image.entries[i];
     if (entry.block == 0) continue;
+    auto& block = *zone_.at<ExperimentBlock>(entry.block);
+    auto state = runtime.experiments.find(std::string_view(block.key));
+    if (state == runtime.experiments.end() || state->second.kills.empty()) continue;
     std::string error;
     auto plan = decode_plan_text({reinterpret_cast<const char*>(&image) + entry.text_begin, entry.text_bytes}, error);
-    auto state = plan ? runtime.experiments.find(plan->placed.experiment.key) : runtime.experiments.end();
-    if (state == runtime.experiments.end()) continue;
+    if (!plan) continue;
     ExperimentRuntime numbered;
     numbered.arms = std::move(plan->arms);
     numbered.kills = state->second.kills;
-    zone_.at<ExperimentBlock>(entry.block)->mask.fetch_or(kill_mask(numbered), std::memory_order_release);
+    block.mask.fetch_or(kill_mask(numbered), std::memory_order_release);
   }
 }
 
-std::vector<std::string> ZoneSync::apply(const Conductor& conductor) {
-  std::vector<std::string> lines;
-  if (!conductor.has_read() && shows_document()) {
-    add_kills(conductor);  // the rest goes on as it was until the store can be read
-    return lines;
-  }
-  std::vector<ImageItem> items = texts_of(conductor);
-  refused_ = false;
-  bring_all(conductor, items, lines);
-  const Runtime& runtime = conductor.runtime();
-  // Kills hold too for experiments that the document dropped, and for former generations, while plans still know them.
-  for (const auto& [name, offset] : known_) {
-    auto state = runtime.experiments.find(name.first);
-    if (state == runtime.experiments.end()) continue;
+// Kills hold too for experiments that the document dropped, and for former generations, while plans still know them.
+void ZoneSync::show_kills(const Runtime& runtime) {
+  auto state = runtime.experiments.begin();
+  for (const auto& [name, offset] : known_) {  // both are in the order of keys
+    while (state != runtime.experiments.end() && state->first < name.first) ++state;
+    if (state == runtime.experiments.end()) break;
+    if (state->first != name.first) continue;
     auto* block = zone_.at<ExperimentBlock>(offset);
     std::uint32_t mask = kill_mask(state->second), numbers = block->mask.load(std::memory_order_relaxed);
     bool same = state->second.generation == name.second;
     set_mask(*block, same ? mask : (mask & kMaskExperiment) | (numbers & ~kMaskExperiment));
   }
   zone_.header().kill_all.store(runtime.kill_all.empty() ? 0 : 1, std::memory_order_release);
-  publish_image(conductor, items, lines);
-  zone_.header().adopted.store(1, std::memory_order_release);
-  return lines;
 }
 
-// What workers are to compile, without the blocks.
-std::vector<ImageItem> ZoneSync::texts_of(const Conductor& conductor) const {
+// What workers are to compile, and what the next leader would have to know.
+ZoneUpdate ZoneSync::prepare(const Conductor& conductor) {
   std::vector<ImageItem> items;
   const auto& parsed = conductor.document();
   const Runtime& runtime = conductor.runtime();
@@ -186,7 +162,59 @@ std::vector<ImageItem> ZoneSync::texts_of(const Conductor& conductor) const {
     }
     items.push_back(std::move(item));
   }
-  return items;
+  return {Zone::make_image(items, conductor.document_version()),
+          conductor.unsaved() ? encode_runtime(runtime) : std::string()};
+}
+
+void ZoneSync::begin(const Conductor& conductor, ZoneUpdate update) {
+  phase_ = Phase::kDone;
+  zone_.release_reserve();
+  lines_.clear();
+  if (!conductor.has_read() && shows_document()) {
+    add_kills(conductor);  // the rest goes on as it was until the store can be read
+    return;
+  }
+  show_kills(conductor.runtime());
+  // What the store did not take stands in the zone, so that it does not end with its leader.
+  if (conductor.has_read() && !update.unsaved.empty()) {
+    zone_.keep_unsaved(update.unsaved);
+    keeps_unsaved_ = true;
+  }
+  image_ = std::move(update.image);
+  room_ = zone_.reserve_images(image_of(image_).bytes);
+  off_.clear();
+  behind_.clear();
+  refused_ = false;
+  next_ = 0;
+  phase_ = Phase::kRunning;
+}
+
+// Those that run first, so that what is new never takes their room.
+bool ZoneSync::more(const Conductor& conductor, const Enough& enough) {
+  while (phase_ == Phase::kRunning || phase_ == Phase::kOthers) {
+    if (next_ < image_of(image_).count) {
+      bring_one(conductor, next_);
+      ++next_;  // not before: it may run out of memory
+    } else {
+      phase_ = phase_ == Phase::kRunning ? Phase::kOthers : Phase::kImage;
+      next_ = 0;
+    }
+    if (enough()) return false;
+  }
+  if (phase_ == Phase::kImage) {
+    tell_room();
+    publish_image(conductor);
+    zone_.header().adopted.store(1, std::memory_order_release);
+    image_ = {};
+    phase_ = Phase::kDone;
+  }
+  return true;
+}
+
+std::vector<std::string> ZoneSync::apply(const Conductor& conductor) {
+  begin(conductor, prepare(conductor));
+  more(conductor, never);
+  return take_lines();
 }
 
 bool ZoneSync::is_behind(const ExperimentBlock& block, const ExperimentRuntime& state) const {
@@ -194,45 +222,44 @@ bool ZoneSync::is_behind(const ExperimentBlock& block, const ExperimentRuntime& 
   return current != 0 && !state.epochs.empty() && zone_.at<EpochBlock>(current)->id != state.epochs.back().id;
 }
 
-// Those that run first, so that what is new never takes their room.
-void ZoneSync::bring_all(const Conductor& conductor, std::vector<ImageItem>& items, std::vector<std::string>& lines) {
-  const auto& experiments = conductor.document().document.experiments;
-  const Runtime& runtime = conductor.runtime();
-  Reserve reserve(zone_, items);
-  std::vector<std::string> off, behind;
-  for (bool runs : {true, false}) {
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      const std::string& key = experiments[i].key;
-      auto state = runtime.experiments.find(key);
-      if (!experiments[i].not_in_build.empty() || state == runtime.experiments.end() || items[i].block != 0) continue;
-      const ExperimentBlock* block = find(key, state->second.generation);
-      if ((block != nullptr && block->current.load(std::memory_order_relaxed) != 0) != runs) continue;
-      if (runs || reserve.fits()) items[i].block = ensure(key, state->second);
-      if (items[i].block == 0) off.push_back(key);
-      if (items[i].block != 0 && is_behind(*find(key, state->second.generation), state->second)) behind.push_back(key);
-    }
+void ZoneSync::bring_one(const Conductor& conductor, std::size_t number) {
+  const bandit::Experiment& experiment = conductor.document().document.experiments[number];
+  ImageEntry& entry = image_of(image_).entries[number];
+  auto state = conductor.runtime().experiments.find(experiment.key);
+  if (!experiment.not_in_build.empty() || state == conductor.runtime().experiments.end() || entry.block != 0) return;
+  const ExperimentBlock* block = find(experiment.key, state->second.generation);
+  bool runs = block != nullptr && block->current.load(std::memory_order_relaxed) != 0;
+  if (runs != (phase_ == Phase::kRunning)) return;
+  if (runs || room_) entry.block = ensure(experiment.key, state->second);
+  if (entry.block == 0) {
+    off_.push_back(experiment.key);
+  } else if (is_behind(*zone_.at<ExperimentBlock>(entry.block), state->second)) {
+    behind_.push_back(experiment.key);
   }
-  zone_.header().zone_full.store(off.size());
-  if (!behind.empty()) {
-    lines.push_back("the zone has no room for the newest epoch of " + std::to_string(behind.size()) +
-                    " experiments, the first is \"" + behind.front() +
-                    "\"; they go on with the one before until there is");
-  }
-  if (off.empty()) return;
-  refused_ = true;
-  lines.push_back("the zone is full: " + std::to_string(off.size()) +
-                  " experiments are off on this edge, the first is \"" + off.front() +
-                  "\"; a larger experiment_zone is needed");
 }
 
-void ZoneSync::publish_image(const Conductor& conductor, const std::vector<ImageItem>& items,
-                             std::vector<std::string>& lines) {
-  std::uint64_t hash = hash_of(items);
+void ZoneSync::tell_room() {
+  zone_.header().zone_full.store(off_.size());
+  if (!behind_.empty()) {
+    lines_.push_back("the zone has no room for the newest epoch of " + std::to_string(behind_.size()) +
+                     " experiments, the first is \"" + behind_.front() +
+                     "\"; they go on with the one before until there is");
+  }
+  if (off_.empty()) return;
+  refused_ = true;
+  lines_.push_back("the zone is full: " + std::to_string(off_.size()) +
+                   " experiments are off on this edge, the first is \"" + off_.front() +
+                   "\"; a larger experiment_zone is needed");
+}
+
+void ZoneSync::publish_image(const Conductor& conductor) {
+  zone_.release_reserve();
+  std::uint64_t hash = hash_of(image_of(image_));
   if (hash == shown_ && conductor.document_version() == document_version_) return;
-  if (!zone_.publish_image(items, conductor.document_version())) {
-    lines.push_back("the zone is full: definitions " + std::to_string(conductor.document_version()) +
-                    " do not fit, version " + std::to_string(document_version_) +
-                    " stays in use; a larger experiment_zone is needed");
+  if (!zone_.publish_image(image_)) {
+    lines_.push_back("the zone is full: definitions " + std::to_string(conductor.document_version()) +
+                     " do not fit, version " + std::to_string(document_version_) +
+                     " stays in use; a larger experiment_zone is needed");
     refused_ = true;
     return;
   }
@@ -241,32 +268,35 @@ void ZoneSync::publish_image(const Conductor& conductor, const std::vector<Image
   moved_on_ms_ = 0;
 }
 
-// What the store did not take stands in the zone, so that it does not end with its leader.
-void ZoneSync::keep_unsaved(const Conductor& conductor) {
-  std::uint64_t changes = conductor.unsaved() ? conductor.changes() + 1 : 0;
-  if (changes == unsaved_changes_) return;
-  unsaved_changes_ = changes;
-  zone_.keep_unsaved(changes == 0 ? std::string() : encode_runtime(conductor.runtime()));
-}
-
-bool ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*alive)(std::uint32_t pid)) {
-  if (conductor.has_read()) keep_unsaved(conductor);
+bool ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*alive)(std::uint32_t pid),
+                    const Enough& enough) {
+  if (conductor.has_read() && !conductor.unsaved() && keeps_unsaved_) {
+    zone_.keep_unsaved({});
+    keeps_unsaved_ = false;
+  }
   zone_.filter().rotate_if_due(now_ms);
-  for (const auto& experiment : conductor.document().document.experiments) {
+  zone_.drop_workers(alive);
+  bool room = free_retired(conductor, now_ms, enough);
+  const auto& experiments = conductor.document().document.experiments;
+  for (std::size_t i = 0; i < experiments.size() && (i == 0 || !enough()); ++i, ++tidied_) {
+    if (tidied_ >= experiments.size()) tidied_ = 0;
+    const bandit::Experiment& experiment = experiments[tidied_];
     auto state = conductor.runtime().experiments.find(experiment.key);
     if (state == conductor.runtime().experiments.end()) continue;
     ExperimentBlock* block = find(experiment.key, state->second.generation);
     if (block == nullptr) continue;
-    auto best = conductor.p_best().find(experiment.key);
-    for (std::size_t arm = 0; arm < block->best_ppm.size(); ++arm) {
-      double p = best != conductor.p_best().end() && arm < best->second.size() ? best->second[arm] : 0;
-      block->best_ppm[arm].store(static_cast<std::uint32_t>(std::lround(p * 1e6)), std::memory_order_relaxed);
-    }
+    show_best(conductor, experiment.key, *block);
+    room = drop_epochs(conductor, experiment, state->second, *block, now_ms) || room;
   }
-  bool room = drop_epochs(conductor, now_ms);
-  zone_.drop_workers(alive);
-  room = free_retired(conductor, now_ms) || room;
   return room && refused_;
+}
+
+void ZoneSync::show_best(const Conductor& conductor, const std::string& key, ExperimentBlock& block) {
+  auto best = conductor.p_best().find(key);
+  for (std::size_t arm = 0; arm < block.best_ppm.size(); ++arm) {
+    double p = best != conductor.p_best().end() && arm < best->second.size() ? best->second[arm] : 0;
+    block.best_ppm[arm].store(static_cast<std::uint32_t>(std::lround(p * 1e6)), std::memory_order_relaxed);
+  }
 }
 
 // When the epoch was sealed; 0: it was not. One that another state of the runtime left here is sealed when it is found.
@@ -282,44 +312,52 @@ std::int64_t ZoneSync::sealed_at(const bandit::Experiment& experiment, const Exp
 }
 
 // Returns: whether one was dropped.
-bool ZoneSync::drop_epochs(const Conductor& conductor, std::int64_t now_ms) {
+bool ZoneSync::drop_epochs(const Conductor& conductor, const bandit::Experiment& experiment,
+                           const ExperimentRuntime& state, ExperimentBlock& block, std::int64_t now_ms) {
+  if (state.epochs.empty()) return false;
   bool dropped = false;
-  for (const auto& experiment : conductor.document().document.experiments) {
-    auto state = conductor.runtime().experiments.find(experiment.key);
-    if (state == conductor.runtime().experiments.end() || state->second.epochs.empty()) continue;
-    ExperimentBlock* block = find(experiment.key, state->second.generation);
-    if (block == nullptr) continue;
-    auto held = std::count_if(block->epochs.begin(), block->epochs.end(),
-                              [](const auto& place) { return place.load(std::memory_order_relaxed) != 0; });
-    for (auto place = block->epochs.begin(); place != block->epochs.end(); ++place) {
-      Offset offset = place->load(std::memory_order_relaxed);
-      if (offset == 0 || offset == block->current.load(std::memory_order_relaxed)) continue;
-      EpochBlock& epoch = *zone_.at<EpochBlock>(offset);
-      std::uint64_t id = epoch.id;
-      std::int64_t sealed = sealed_at(experiment, state->second, epoch, now_ms);
-      bool stored = sealed != 0 && conductor.flushed_ms() > sealed + kSettleMs / 2;
-      bool due = now_ms > sealed + (held >= kRingAlmostFull ? kSettleMs : kKeepMs);
-      if (!stored || !due) continue;
-      zone_.drop_epoch(*block, id);
-      unknown_.erase(id);
-      dropped = true;
-      --held;
-    }
+  Offset current = block.current.load(std::memory_order_relaxed);
+  auto held = std::count_if(block.epochs.begin(), block.epochs.end(),
+                            [](const auto& place) { return place.load(std::memory_order_relaxed) != 0; });
+  for (const auto& place : block.epochs) {
+    Offset offset = place.load(std::memory_order_relaxed);
+    if (offset == 0 || offset == current) continue;
+    EpochBlock& epoch = *zone_.at<EpochBlock>(offset);
+    std::uint64_t id = epoch.id;
+    std::int64_t sealed = sealed_at(experiment, state, epoch, now_ms);
+    bool stored = sealed != 0 && conductor.flushed_ms() > sealed + kSettleMs / 2;
+    bool due = now_ms > sealed + (held >= kRingAlmostFull ? kSettleMs : kKeepMs);
+    if (!stored || !due) continue;
+    zone_.drop_epoch(block, id);
+    unknown_.erase(id);
+    dropped = true;
+    --held;
   }
   return dropped;
 }
 
 // A retired block may go when no plan knows it any more and the totals that the store took are younger than that.
-bool ZoneSync::free_retired(const Conductor& conductor, std::int64_t now_ms) {
-  if (zone_.oldest_plan() < zone_.header().plan_version.load(std::memory_order_relaxed)) {
+bool ZoneSync::free_retired(const Conductor& conductor, std::int64_t now_ms, const Enough& enough) {
+  std::uint64_t oldest = zone_.oldest_plan();
+  if (oldest < zone_.header().plan_version.load(std::memory_order_relaxed)) {
     moved_on_ms_ = 0;
-  } else if (moved_on_ms_ == 0 || now_ms < moved_on_ms_) {  // or the clock was set back
-    moved_on_ms_ = now_ms;
-  } else if (conductor.flushed_ms() > moved_on_ms_ && zone_.free_retired() != 0) {
-    index();
-    return true;
+    return false;
   }
-  return false;
+  if (moved_on_ms_ == 0 || now_ms < moved_on_ms_) moved_on_ms_ = now_ms;  // or the clock was set back
+  if (conductor.flushed_ms() <= moved_on_ms_) return false;
+  bool freed = false;
+  for (auto known = known_.begin(); known != known_.end();) {
+    Offset offset = known->second;
+    if (!Zone::is_forgotten(*zone_.at<ExperimentBlock>(offset), oldest)) {
+      ++known;
+      continue;
+    }
+    known = known_.erase(known);
+    zone_.free_block(offset);
+    freed = true;
+    if (enough()) break;
+  }
+  return freed;
 }
 
 }  // namespace experiment::shared

@@ -130,7 +130,7 @@ class TestLeader {
     mind_->step(input);
     if (applied_ != mind_->changes()) sync_.apply(*mind_);
     applied_ = mind_->changes();
-    if (sync_.tidy(*mind_, now_ms_, everyone_lives)) applied_ = ~std::uint64_t{0};
+    if (sync_.tidy(*mind_, now_ms_, everyone_lives, [] { return false; })) applied_ = ~std::uint64_t{0};
   }
   // Exposures by experiment, as the store has them, dropped epochs and generations included.
   std::map<std::string, std::uint64_t> stored() {

@@ -51,6 +51,13 @@ struct TestZone {
                                static_cast<const std::byte*>(memory.get()));
   }
   std::uint64_t in_use() const { return zone.arena().in_use(); }
+  std::uint64_t tables() const {
+    std::uint64_t count = 0;
+    for (const auto& chain : zone.header().tables) {
+      for (Offset at = chain.load(); at != 0; at = zone.at<TableBlock>(at)->next.load()) ++count;
+    }
+    return count;
+  }
 
   ZoneMemory memory;
   Zone zone;

@@ -26,6 +26,10 @@ bool everyone_lives(std::uint32_t) {
   return true;
 }
 
+bool never() {
+  return false;
+}
+
 std::string experiment_text(const std::string& key, const std::string& members = "") {
   return R"({"key":")" + key +
          R"(","desired":"running","variants":[{"key":"control"},{"key":"green"}],)"
@@ -70,8 +74,13 @@ class ZoneSyncTest : public ::testing::Test {
     std::vector<std::string> lines;
     if (applied_ != mind_->changes()) lines = sync_->apply(*mind_);
     applied_ = mind_->changes();
-    if (sync_->tidy(*mind_, now_ms_, everyone_lives)) applied_ = ~std::uint64_t{0};
+    if (sync_->tidy(*mind_, now_ms_, everyone_lives, never)) applied_ = ~std::uint64_t{0};
     return lines;
+  }
+  // No plan knows what was dropped, and its totals are stored.
+  void worker_moves_on() {
+    step();
+    for (int i = 0; i < 3; ++i) step(5000, true);
   }
   ExperimentBlock* block_of(const std::string& key) {
     for (ExperimentBlock* block : t_->zone.blocks()) {
@@ -312,8 +321,102 @@ TEST_F(ZoneSyncTest, SlotsOfDeadWorkersHoldNothingBack) {
   publish({experiment_text("hero", R"(,"traffic":0.5)")});
   step();
   EXPECT_EQ(t_->zone.oldest_plan(), 1u);
-  sync_->tidy(*mind_, now_ms_, [](std::uint32_t) { return false; });
+  sync_->tidy(
+      *mind_, now_ms_, [](std::uint32_t) { return false; }, never);
   EXPECT_EQ(t_->zone.oldest_plan(), 2u);
+}
+
+// Every slice is one experiment long.
+bool always() {
+  return true;
+}
+
+TEST_F(ZoneSyncTest, WorkersKnowNothingBeforeTheLastSlice) {
+  publish({experiment_text("a"), experiment_text("b")});
+  step();
+  publish({experiment_text("a", R"(,"traffic":0.5)"), experiment_text("c"), experiment_text("d")});
+  mind_->step({now_ms_ += 250, {}, false});
+  sync_->begin(*mind_, ZoneSync::prepare(*mind_));
+  int slices = 1;
+  for (; !sync_->more(*mind_, always); ++slices) {
+    ASSERT_TRUE(sync_->under_way());
+    EXPECT_EQ(plan_version(), 1u);
+    EXPECT_EQ(shown().size(), 2u);
+  }
+  EXPECT_GE(slices, 6) << "three that run or not, looked at twice";
+  EXPECT_FALSE(sync_->under_way());
+  EXPECT_TRUE(sync_->take_lines().empty());
+  EXPECT_EQ(plan_version(), 2u);
+  ASSERT_EQ(shown().size(), 3u);
+  for (const auto& entry : shown()) EXPECT_NE(entry.block, 0u);
+}
+
+TEST_F(ZoneSyncTest, KillsWaitForNoSlice) {
+  publish({experiment_text("a"), experiment_text("b"), experiment_text("gone")});
+  step();
+  write("kill", "b/green\ngone\n");
+  publish({experiment_text("a", R"(,"traffic":0.5)"), experiment_text("b"), experiment_text("new")});
+  mind_->step({now_ms_ += 250, {}, false});
+  sync_->begin(*mind_, ZoneSync::prepare(*mind_));
+  EXPECT_EQ(block_of("b")->mask.load(), 2u);
+  EXPECT_EQ(block_of("gone")->mask.load(), kMaskExperiment);
+  EXPECT_EQ(plan_version(), 1u);
+  // More of them before the rest is shown.
+  write("kill", "b/green\ngone\nnew\n*\n");
+  mind_->step({now_ms_ += 250, {}, false});
+  sync_->begin(*mind_, ZoneSync::prepare(*mind_));
+  EXPECT_EQ(t_->zone.header().kill_all.load(), 1u);
+  while (!sync_->more(*mind_, always)) {
+    const ExperimentBlock* fresh = block_of("new");
+    EXPECT_TRUE(fresh == nullptr || fresh->mask.load() == kMaskExperiment);
+  }
+  EXPECT_EQ(plan_version(), 2u);
+  ASSERT_NE(block_of("new"), nullptr);
+}
+
+TEST_F(ZoneSyncTest, WhatAnEndedLeaderBeganIsBegunAnewAndTakesNothing) {
+  publish({experiment_text("a"), experiment_text("b")});
+  step();
+  const std::string text = experiment_text("a", R"(,"traffic":0.5)");
+  publish({text, experiment_text("c"), experiment_text("d")});
+  step();
+  worker_moves_on();
+  const std::uint64_t used = t_->in_use();
+  for (int slices = 0; slices < 8; ++slices) {
+    publish({text, experiment_text("c"), experiment_text("e"), experiment_text("f")});
+    mind_->step({now_ms_ += 250, {}, false});
+    sync_->begin(*mind_, ZoneSync::prepare(*mind_));
+    for (int i = 0; i < slices; ++i) sync_->more(*mind_, always);
+    EXPECT_TRUE(sync_->under_way());
+    Zone::Pick pick{};
+    for (const char* key : {"a", "c", "d"}) EXPECT_TRUE(t_->zone.pick(*block_of(key), 5000, pick)) << key;
+    take_over();
+    publish({text, experiment_text("c"), experiment_text("d")});
+    step();
+    worker_moves_on();
+    EXPECT_EQ(t_->in_use(), used) << "after " << slices << " slices";
+  }
+}
+
+TEST_F(ZoneSyncTest, FreesAndDropsInSlicesToo) {
+  std::vector<std::string> many;
+  for (int i = 0; i < 20; ++i) many.push_back(experiment_text("a" + std::to_string(i)));
+  publish({experiment_text("hero")});
+  step();
+  const std::uint64_t used = t_->in_use();
+  publish(many);
+  step();
+  publish({experiment_text("hero")});
+  step();
+  StepInput flush{now_ms_ += 1000, t_->zone.read_counters(), true};
+  sync_->tidy(*mind_, now_ms_, everyone_lives, never);
+  flush.now_ms = now_ms_ += 1000;
+  mind_->step(flush);
+  for (std::size_t left = 20; left > 0; --left) {
+    sync_->tidy(*mind_, now_ms_, everyone_lives, always);
+    EXPECT_EQ(t_->zone.blocks().size(), left);
+  }
+  EXPECT_EQ(t_->in_use(), used);
 }
 
 }  // namespace
