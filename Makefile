@@ -141,14 +141,21 @@ soak: module ## the long runs in full
 
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: module ## print what requests and steps cost, each beside its baseline (10 minutes)
-	@$(MAKE) -s -j2 $(B)/steps $(CTL)
+	@$(MAKE) -s -j2 $(B)/steps $(B)/scale $(CTL)
 	@./$(B)/steps --benchmark_min_time=0.1
+	@./$(B)/scale
 	@bench/instructions.py
 	@bench/request_cost.py
 	@bench/throughput.py
 
 $(B)/steps: $(B)/gcc/bench/steps.o $(GCC_OBJ)
 	@$(CXX) -o $@ $^ $(LIBS) -lbenchmark -pthread
+
+# It compiles plans, to which nginx's headers belong.
+$(B)/gcc/bench/scale.o: bench/scale.cpp $(MODULE)
+	@mkdir -p $(@D) && $(CXX) $(CXXFLAGS) $(NGINX_INC) -MMD -MP -c $< -o $@
+$(B)/scale: $(B)/gcc/bench/scale.o $(GCC_OBJ)
+	@$(CXX) -o $@ $^ $(B)/nginx/objs/addon/ngx_module/plan.o $(LIBS)
 
 # --- what keeps the code in shape ------------------------------------------------------------------------------------------
 layers: ## fail on an include that points the wrong way

@@ -419,5 +419,28 @@ TEST_F(ZoneSyncTest, FreesAndDropsInSlicesToo) {
   EXPECT_EQ(t_->in_use(), used);
 }
 
+TEST_F(ZoneSyncTest, AThousandReplacedByOthersAgainAndAgainUseTheSpaceOfTwoThousand) {
+  make_zone(24 << 20);
+  take_over();
+  WorkerSlot* worker = t_->zone.ensure_worker(1);
+  std::uint64_t used = 0, untouched = 0;
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::string> texts;
+    for (int i = 0; i < 1000; ++i) texts.push_back(experiment_text((round % 2 == 0 ? "a" : "b") + std::to_string(i)));
+    publish(texts);
+    EXPECT_TRUE(step().empty());
+    worker->plan_version = plan_version();
+    for (int i = 0; i < 2; ++i) step(5000, true);
+    ASSERT_EQ(t_->zone.blocks().size(), 1000u) << "round " << round;
+    if (round == 1) {
+      used = t_->in_use();
+      untouched = t_->zone.arena().untouched();
+    } else if (round > 1) {
+      EXPECT_EQ(t_->in_use(), used) << "round " << round;
+      EXPECT_EQ(t_->zone.arena().untouched(), untouched) << "round " << round;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace experiment::shared
