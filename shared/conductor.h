@@ -60,6 +60,8 @@ class Conductor {
   bool has_read() const noexcept { return document_version_ != 0 && !runtime_unread_; }
   // P(arm is best) by experiment, of the adaptive ones that are past their warm-up.
   const std::map<std::string, std::vector<double>>& p_best() const noexcept { return p_best_; }
+  // Totals of this instance that the store has: of epochs whose blocks the zone has dropped as well.
+  const Counters& own() const noexcept { return own_; }
   // Unix time of the totals that the store last took; 0: none yet.
   std::int64_t flushed_ms() const noexcept { return flushed_ms_; }
 

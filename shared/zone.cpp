@@ -187,7 +187,7 @@ bool Zone::ensure_rows(ExperimentBlock& block, int arms) noexcept {
 }
 
 bool Zone::ensure_epoch(ExperimentBlock& block, const EpochRecord& record, const std::vector<GoalRecord>& goals,
-                        const bandit::SlotTable* table) noexcept {
+                        const bandit::SlotTable* table, const CounterVector* counted) noexcept {
   int arms = static_cast<int>(record.quotas.size());
   int columns = columns_of(goals, record.goals);
   std::atomic<Offset>* empty = nullptr;
@@ -214,6 +214,9 @@ bool Zone::ensure_epoch(ExperimentBlock& block, const EpochRecord& record, const
       epoch->quotas[static_cast<std::size_t>(a)] =
           static_cast<std::uint16_t>(record.quotas[static_cast<std::size_t>(a)]);
     }
+    std::size_t cells = static_cast<std::size_t>((1 + arms) * columns);
+    for (std::size_t i = 0; counted != nullptr && i < std::min(cells, counted->size()); ++i)
+      epoch->counters[i].store((*counted)[i], kRelaxed);
     epoch->state.store(EpochBlock::kOpen, kRelaxed);
     empty->store(offset, kRelease);
   }

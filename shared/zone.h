@@ -86,9 +86,10 @@ class Zone {
   // The same where the caller knows that it is not there.
   Offset add_block(std::string_view key, std::uint32_t generation) noexcept;
   bool ensure_rows(ExperimentBlock& block, int arms) noexcept;
-  // Makes the epoch known; with `table` it becomes the current one. False: the zone or the ring is full.
+  // Makes the epoch known; with `table` it becomes the current one. Where it is new, it counts on from `counted`.
+  // False: the zone or the ring is full.
   bool ensure_epoch(ExperimentBlock& block, const EpochRecord& record, const std::vector<GoalRecord>& goals,
-                    const bandit::SlotTable* table) noexcept;
+                    const bandit::SlotTable* table, const CounterVector* counted = nullptr) noexcept;
   void seal_epoch(ExperimentBlock& block, std::uint64_t id) noexcept;
   // Takes a sealed epoch out. Requires: its totals are stored and it was sealed long enough ago that no request adds to
   // it.

@@ -57,7 +57,7 @@ ExperimentBlock* ZoneSync::find(const std::string& key, std::uint32_t generation
   return found == known_.end() ? nullptr : zone_.at<ExperimentBlock>(found->second);
 }
 
-Offset ZoneSync::ensure(const std::string& key, const ExperimentRuntime& state) {
+Offset ZoneSync::ensure(const Counters& own, const std::string& key, const ExperimentRuntime& state) {
   ExperimentBlock* block = find(key, state.generation);
   if (block == nullptr) {
     Offset offset = zone_.add_block(key, state.generation);
@@ -66,7 +66,7 @@ Offset ZoneSync::ensure(const std::string& key, const ExperimentRuntime& state) 
     block = zone_.at<ExperimentBlock>(offset);
   }
   set_mask(*block, kill_mask(state));
-  if (!zone_.ensure_rows(*block, static_cast<int>(state.arms.size())) || !bring(state, *block)) {
+  if (!zone_.ensure_rows(*block, static_cast<int>(state.arms.size())) || !bring(own, state, *block)) {
     refused_ = true;
     // What runs is not put off for want of room: it goes on with the epoch it has.
     if (block->current.load(std::memory_order_relaxed) == 0) return 0;
@@ -76,7 +76,7 @@ Offset ZoneSync::ensure(const std::string& key, const ExperimentRuntime& state) 
 }
 
 // Epochs that still take rewards, and the current one with its table.
-bool ZoneSync::bring(const ExperimentRuntime& state, ExperimentBlock& block) {
+bool ZoneSync::bring(const Counters& own, const ExperimentRuntime& state, ExperimentBlock& block) {
   // Records pile up over the years, the ring does not: what it holds is looked up once.
   std::vector<std::uint64_t> held;
   for (const auto& place : block.epochs) {
@@ -84,6 +84,12 @@ bool ZoneSync::bring(const ExperimentRuntime& state, ExperimentBlock& block) {
       held.push_back(zone_.at<EpochBlock>(offset)->id);
   }
   std::sort(held.begin(), held.end());
+  // An experiment may come back to epochs that the zone had dropped. The store keeps the larger of two totals of one
+  // instance, so that these go on from where they were.
+  auto counted = [&](const EpochRecord& record) -> const CounterVector* {
+    auto known = own.find({block.key, block.generation, record.id});
+    return known == own.end() ? nullptr : &known->second;
+  };
   Offset shown = block.current.load(std::memory_order_relaxed);
   for (const EpochRecord& record : state.epochs) {
     bool here = std::binary_search(held.begin(), held.end(), record.id);
@@ -93,12 +99,12 @@ bool ZoneSync::bring(const ExperimentRuntime& state, ExperimentBlock& block) {
     }
     bool current = &record == &state.epochs.back();
     if (!current) {
-      if (!here && !zone_.ensure_epoch(block, record, state.goals, nullptr)) return false;
+      if (!here && !zone_.ensure_epoch(block, record, state.goals, nullptr, counted(record))) return false;
       continue;
     }
     if (shown != 0 && zone_.at<EpochBlock>(shown)->id == record.id) continue;
     auto table = bandit::decode_runs(state.runs, static_cast<int>(record.quotas.size()));
-    if (!table || !zone_.ensure_epoch(block, record, state.goals, &*table)) return false;
+    if (!table || !zone_.ensure_epoch(block, record, state.goals, &*table, counted(record))) return false;
   }
   return true;
 }
@@ -230,7 +236,7 @@ void ZoneSync::bring_one(const Conductor& conductor, std::size_t number) {
   const ExperimentBlock* block = find(experiment.key, state->second.generation);
   bool runs = block != nullptr && block->current.load(std::memory_order_relaxed) != 0;
   if (runs != (phase_ == Phase::kRunning)) return;
-  if (runs || room_) entry.block = ensure(experiment.key, state->second);
+  if (runs || room_) entry.block = ensure(conductor.own(), experiment.key, state->second);
   if (entry.block == 0) {
     off_.push_back(experiment.key);
   } else if (is_behind(*zone_.at<ExperimentBlock>(entry.block), state->second)) {

@@ -53,8 +53,8 @@ class ZoneSync {
   bool shows_document() const;
   void add_kills(const Conductor& conductor);
   void show_kills(const Runtime& runtime);
-  Offset ensure(const std::string& key, const ExperimentRuntime& state);
-  bool bring(const ExperimentRuntime& state, ExperimentBlock& block);
+  Offset ensure(const Counters& own, const std::string& key, const ExperimentRuntime& state);
+  bool bring(const Counters& own, const ExperimentRuntime& state, ExperimentBlock& block);
   bool is_behind(const ExperimentBlock& block, const ExperimentRuntime& state) const;
   void bring_one(const Conductor& conductor, std::size_t number);
   void tell_room();

@@ -313,6 +313,36 @@ TEST_F(ZoneSyncTest, ADroppedExperimentIsFreedOnlyWhenItsTotalsAreStored) {
   EXPECT_EQ(current_id("hero"), state("hero").epochs.back().id);
 }
 
+TEST_F(ZoneSyncTest, WhoComesBackCountsOn) {
+  publish({experiment_text("hero"), experiment_text("cta")});
+  WorkerSlot* worker = t_->zone.ensure_worker(1);
+  step();
+  worker->plan_version = plan_version();
+  auto count = [&](std::uint64_t n) {
+    Zone::Pick pick{};
+    ASSERT_TRUE(t_->zone.pick(*block_of("hero"), 0, pick));
+    pick.epoch->counters[(1 + pick.arm) * pick.epoch->columns].fetch_add(n);
+  };
+  count(100);
+  step(5000, true);
+  publish({experiment_text("cta")});
+  step();
+  worker->plan_version = plan_version();
+  for (int i = 0; i < 5; ++i) step(5000, true);
+  ASSERT_EQ(block_of("hero"), nullptr);
+  publish({experiment_text("hero"), experiment_text("cta")});
+  step();
+  worker->plan_version = plan_version();
+  count(30);
+  step(5000, true);
+  std::uint64_t exposures = 0;
+  for (const auto& [key, totals] : mind_->own()) {
+    if (key.experiment != "hero") continue;
+    for (std::size_t row = 0; row < 3; ++row) exposures += totals.at(row * 2);
+  }
+  EXPECT_EQ(exposures, 130u);
+}
+
 TEST_F(ZoneSyncTest, SlotsOfDeadWorkersHoldNothingBack) {
   publish({experiment_text("hero")});
   step();
