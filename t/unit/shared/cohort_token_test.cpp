@@ -22,7 +22,7 @@ struct Part {
 
 // The pieces and the parts that look at them.
 struct Parts {
-  explicit Parts(const std::vector<Part>& of) {
+  explicit Parts(std::vector<Part> parts) : of(std::move(parts)) {
     pieces.reserve(2 * of.size());
     for (const Part& part : of) {
       pieces.push_back(token_piece(part.key, part.variant, part.revision));
@@ -30,6 +30,7 @@ struct Parts {
       items.push_back({pieces[pieces.size() - 2], pieces.back(), part.epoch, part.reason});
     }
   }
+  std::vector<Part> of;
   std::vector<std::string> pieces;
   std::vector<CohortPart> items;
 };
