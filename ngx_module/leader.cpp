@@ -18,6 +18,7 @@ constexpr ngx_msec_t kCollectMs = 1000;  // how often the allocator looks
 constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
 constexpr std::uint64_t kTellAgainMs = 10000;
 constexpr int kWaitForFirstStepMs = 1000;
+constexpr std::size_t kMostNotices = 50;        // at once
 constexpr std::uint64_t kSliceNs = 500 * 1000;  // of work in the zone, before requests have their turn
 
 std::int64_t unix_ms() noexcept {
@@ -214,12 +215,18 @@ void Leader::tell_full(std::vector<std::string> full) {
   said_full_ = std::move(full);
 }
 
+// A document that changes everything has a notice for each experiment, and a log line is a write: some tell it all.
 void Leader::report(const std::vector<shared::Message>& messages) noexcept {
+  std::size_t notices = 0;
   for (const auto& message : messages) {
+    if (message.severity == shared::Severity::kNotice && ++notices > kMostNotices) continue;
     ngx_uint_t level = message.severity == shared::Severity::kNotice    ? NGX_LOG_NOTICE
                        : message.severity == shared::Severity::kWarning ? NGX_LOG_WARN
                                                                         : NGX_LOG_ERR;
     ngx_log_error(level, log_, 0, "experiment: %s", message.text.c_str());
+  }
+  if (notices > kMostNotices) {
+    ngx_log_error(NGX_LOG_NOTICE, log_, 0, "experiment: %uz more notices at the same time", notices - kMostNotices);
   }
 }
 

@@ -119,23 +119,42 @@ PlanBuilder::PlanBuilder(const MainConf& conf, const shared::Zone& zone, std::ui
   plan_->document_version = image_of(image_).document_version;
 }
 
+// Pieces are made again whole where memory ran out within one.
 bool PlanBuilder::step(std::size_t budget) {
   const auto& image = image_of(image_);
   for (; next_ < image.count && budget > 0; ++next_) {
-    const auto& entry = image.entries[next_];
-    if (before_ != nullptr && next_ < before_->experiments.size()) {
-      const auto& known = before_->experiments[next_];
-      if (known->text_hash == entry.text_hash && known->block_offset == entry.block) {
-        plan_->experiments.push_back(known);
-        continue;
-      }
-    }
-    std::string_view text(reinterpret_cast<const char*>(image_.data()) + entry.text_begin, entry.text_bytes);
-    plan_->experiments.push_back(compile(entry, text));
-    --budget;
+    if (compile_next()) --budget;
   }
   if (next_ < image.count) return false;
-  resolve();
+  const std::size_t placements = conf_.placements.size(), pieces = 1 + 2 * placements;
+  while (done_ < pieces && budget > 0) {
+    // Looking at an experiment once is a hundredth of compiling it; resolve() does so a few times.
+    const std::size_t cost = (done_ == 0 ? 4 : 1) * (1 + image.count / 100);
+    if (done_ == 0) {
+      resolve();
+    } else if (done_ <= placements) {
+      name(done_ - 1);
+    } else {
+      place(done_ - 1 - placements);
+    }
+    ++done_;
+    budget -= std::min(budget, cost);
+  }
+  return done_ == pieces;
+}
+
+bool PlanBuilder::compile_next() {
+  const auto& entry = image_of(image_).entries[next_];
+  plan_->experiments.resize(next_);
+  if (before_ != nullptr && next_ < before_->experiments.size()) {
+    const auto& known = before_->experiments[next_];
+    if (known->text_hash == entry.text_hash && known->block_offset == entry.block) {
+      plan_->experiments.push_back(known);
+      return false;
+    }
+  }
+  std::string_view text(reinterpret_cast<const char*>(image_.data()) + entry.text_begin, entry.text_bytes);
+  plan_->experiments.push_back(compile(entry, text));
   return true;
 }
 
@@ -212,8 +231,7 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
 }
 
 void PlanBuilder::resolve() {
-  plan_->variables.clear();  // memory may have run out half-way the last time
-  plan_->placements.clear();
+  plan_->variables.clear();
   plan_->capped.assign(plan_->experiments.size(), 0);
   rank();
   std::map<std::string, std::vector<GoalUse>> goals;
@@ -232,7 +250,6 @@ void PlanBuilder::resolve() {
     auto known = names.find(name);
     plan_->variables.push_back(known == names.end() ? std::int16_t{-1} : known->second);
   }
-  place();
 }
 
 void PlanBuilder::rank() {
@@ -244,38 +261,40 @@ void PlanBuilder::rank() {
   for (std::size_t rank = 0; rank < order.size(); ++rank) plan_->ranks[order[rank]] = static_cast<std::uint16_t>(rank);
 }
 
-// Which experiments each placement names, in document order, and which of them would make too many cohorts. An
-// experiment that is too much for one placement is off on the whole edge.
-void PlanBuilder::place() {
-  std::vector<std::vector<std::uint16_t>> named;
-  for (const auto& placement : conf_.placements) {
-    named.emplace_back();
-    double cohorts = 1;
-    for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
-      const auto& experiment = *plan_->experiments[i];
-      bool matched = std::any_of(placement->patterns.begin(), placement->patterns.end(),
-                                 [&](const auto& pattern) { return matches(pattern, experiment.key); });
-      if (!matched) continue;
-      named.back().push_back(static_cast<std::uint16_t>(i));
-      if (experiment.edge || plan_->off(i) != Reason::kSplit) continue;
-      double with = cohorts * static_cast<double>(experiment.arms.size());
-      if (with <= static_cast<double>(placement->cohort_max)) {
-        cohorts = with;
-        continue;
-      }
-      plan_->capped[i] = 1;
-      warnings_.push_back("experiment \"" + experiment.key + "\" is off on this edge: with it the placement at " +
-                          placement->place + " has more cohorts than experiment_cohort_max " +
-                          std::to_string(placement->cohort_max));
+// Which experiments a placement names, in document order, and which of them would make too many cohorts. An experiment
+// that is too much for one placement is off on the whole edge.
+void PlanBuilder::name(std::size_t number) {
+  const Placement& placement = *conf_.placements[number];
+  named_.resize(number);
+  auto& named = named_.emplace_back();
+  double cohorts = 1;
+  for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
+    const auto& experiment = *plan_->experiments[i];
+    bool matched = std::any_of(placement.patterns.begin(), placement.patterns.end(),
+                               [&](const auto& pattern) { return matches(pattern, experiment.key); });
+    if (!matched) continue;
+    named.push_back(static_cast<std::uint16_t>(i));
+    if (experiment.edge || plan_->off(i) != Reason::kSplit) continue;
+    double with = cohorts * static_cast<double>(experiment.arms.size());
+    if (with <= static_cast<double>(placement.cohort_max)) {
+      cohorts = with;
+      continue;
     }
+    plan_->capped[i] = 1;
+    warnings_.push_back("experiment \"" + experiment.key + "\" is off on this edge: with it the placement at " +
+                        placement.place + " has more cohorts than experiment_cohort_max " +
+                        std::to_string(placement.cohort_max));
   }
-  for (const auto& indices : named) {
-    std::vector<std::uint16_t> live;
-    std::copy_if(indices.begin(), indices.end(), std::back_inserter(live),
-                 [&](std::uint16_t i) { return plan_->off(i) == Reason::kSplit; });
-    plan_->placements.push_back(placement_of(conf_, *plan_, live));
-    plan_->placements.back().named = !indices.empty();
-  }
+}
+
+// Requires: all placements were named.
+void PlanBuilder::place(std::size_t number) {
+  std::vector<std::uint16_t> live;
+  std::copy_if(named_[number].begin(), named_[number].end(), std::back_inserter(live),
+               [&](std::uint16_t i) { return plan_->off(i) == Reason::kSplit; });
+  plan_->placements.resize(number);
+  plan_->placements.push_back(placement_of(conf_, *plan_, live));
+  plan_->placements.back().named = !named_[number].empty();
 }
 
 }  // namespace experiment::ngx

@@ -123,10 +123,12 @@ class PlanBuilder {
   std::uint64_t version() const noexcept { return plan_->version; }
 
  private:
+  bool compile_next();  // false: it was known
   std::shared_ptr<const PlanExperiment> compile(const shared::ImageEntry& entry, std::string_view text);
   void resolve();
   void rank();
-  void place();
+  void name(std::size_t placement);
+  void place(std::size_t placement);
 
   const MainConf& conf_;
   const shared::Zone& zone_;
@@ -134,7 +136,9 @@ class PlanBuilder {
   std::vector<std::byte> image_;
   const Plan* before_;
   std::unique_ptr<Plan> plan_;
-  std::size_t next_ = 0;
+  std::size_t next_ = 0;                           // entry of the image
+  std::size_t done_ = 0;                           // pieces behind the last entry
+  std::vector<std::vector<std::uint16_t>> named_;  // by Placement::number: experiments, off or not
   std::vector<std::string> warnings_;
 };
 
