@@ -137,7 +137,7 @@ test: layers lint unit tsan integration ## everything that CI runs
 
 soak: module ## the long runs in full
 	@$(MAKE) -s -j2 $(CTL)
-	@SOAK=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx)
+	@SOAK=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx t/life)
 
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: module ## print what requests and steps cost, each beside its baseline (10 minutes)
