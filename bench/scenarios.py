@@ -129,9 +129,9 @@ def returns():
                            expect="a" * count, than=f"split_clients {count}", modules=(empty,))
     for count in (1, 10):
         ours = dict(location="experiment all; " + say("variant_e", count), zone=ZONE, definitions=experiments(count),
-                    expect="[ab]" * count, than=f"split_clients {count}", limit=LIMITS[count])
+                    expect="[ab]" * count, than=f"split_clients {count}")
         yield Scenario(group, f"experiments {count}, new visitor", headers=new, **ours)
-        yield Scenario(group, f"experiments {count}, returning visitor", headers=again, **ours)
+        yield Scenario(group, f"experiments {count}, returning visitor", headers=again, limit=LIMITS[count], **ours)
     yield Scenario(group, "split_clients 3", say("v", 3), split(3), headers=again, expect="[ab]{3}")
     for defined in (3, 1000):
         yield Scenario(group, f"experiments 3 of {defined}, returning visitor", "experiment e0 e1 e2; " +
