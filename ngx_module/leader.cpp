@@ -45,26 +45,35 @@ std::uint64_t monotonic_ms() noexcept {
   return monotonic_ns() / 1000000;
 }
 
+void report(ngx_log_t* log, const std::vector<shared::Message>& messages) noexcept {
+  for (const auto& message : messages) {
+    ngx_uint_t level = message.severity == shared::Severity::kNotice    ? NGX_LOG_NOTICE
+                       : message.severity == shared::Severity::kWarning ? NGX_LOG_WARN
+                                                                        : NGX_LOG_ERR;
+    ngx_log_error(level, log, 0, "experiment: %s", message.text.c_str());
+  }
+}
+
 }  // namespace
 
 // Lives in the task; touched by one side at a time.
 struct Leader::Step {
+  ngx_log_t* log;
   shared::Conductor* mind;
   shared::Zone zone;
   bool collect = false;   // the zone's totals: some milliseconds with a thousand experiments
   std::uint64_t applied;  // changes of the mind that are shown, or being shown
   shared::StepInput input;
-  std::vector<shared::Message> messages;
   std::optional<shared::ZoneUpdate> update;  // where there is more
   std::atomic<bool> done{false};             // the last that its thread writes
 
   explicit Step(const Leader& leader)
-      : mind(leader.mind_.get()), zone(leader.zone_), applied(leader.applied_changes_) {}
+      : log(leader.log_), mind(leader.mind_.get()), zone(leader.zone_), applied(leader.applied_changes_) {}
 
   void run() noexcept {
     try {
       if (collect) input.totals = zone.read_counters();
-      messages = mind->step(input);
+      report(log, mind->step(input));  // of a thousand experiments that change: a thousand lines
       if (mind->changes() != applied) update = shared::ZoneSync::prepare(*mind);
     } catch (...) {  // out of memory: the next step tries again
     }
@@ -173,7 +182,6 @@ void Leader::end_step() {
 }
 
 void Leader::finish(Step& step) {
-  report(step.messages);
   show(&step);
   if (leaving_) step_down();
 }
@@ -214,15 +222,6 @@ void Leader::tell_full(std::vector<std::string> full) {
   said_full_ = std::move(full);
 }
 
-void Leader::report(const std::vector<shared::Message>& messages) noexcept {
-  for (const auto& message : messages) {
-    ngx_uint_t level = message.severity == shared::Severity::kNotice    ? NGX_LOG_NOTICE
-                       : message.severity == shared::Severity::kWarning ? NGX_LOG_WARN
-                                                                        : NGX_LOG_ERR;
-    ngx_log_error(level, log_, 0, "experiment: %s", message.text.c_str());
-  }
-}
-
 void Leader::step_down() {
   leaving_ = true;
   if (step_ != nullptr) end_step();
@@ -231,11 +230,10 @@ void Leader::step_down() {
 
 void Leader::end() {
   if (thread_.joinable()) thread_.join();
-  if (step_ != nullptr) report(step_->messages);
   shared::Exchange wants;
   wants.counters = zone_.read_counters();
   if (mind_ != nullptr) {
-    report(mind_->flush(std::move(*wants.counters), unix_ms()));
+    report(log_, mind_->flush(std::move(*wants.counters), unix_ms()));
   } else if (!wants.counters->empty()) {
     // Nobody knows who ends last, so all write; one of them tells of trouble.
     wants.counters_only = true;
