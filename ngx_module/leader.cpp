@@ -6,6 +6,7 @@
 #include <atomic>
 #include <system_error>
 
+#include "ngx_module/slice.h"
 #include "ngx_module/worker.h"
 #include "ngx_module/zone.h"
 #include "shared/file_store.h"
@@ -18,7 +19,6 @@ constexpr ngx_msec_t kCollectMs = 1000;  // how often the allocator looks
 constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
 constexpr std::uint64_t kTellAgainMs = 10000;
 constexpr int kWaitForFirstStepMs = 1000;
-constexpr std::uint64_t kSliceNs = 500 * 1000;  // of work in the zone, before requests have their turn
 
 std::int64_t unix_ms() noexcept {
   ngx_time_t* now = ngx_timeofday();
@@ -36,13 +36,10 @@ std::uint64_t random_bits() {
 }
 
 // CLOCK_MONOTONIC, the same for every process of the machine.
-std::uint64_t monotonic_ns() noexcept {
+std::uint64_t monotonic_ms() noexcept {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1000000000 + static_cast<std::uint64_t>(now.tv_nsec);
-}
-std::uint64_t monotonic_ms() noexcept {
-  return monotonic_ns() / 1000000;
+  return static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1000000;
 }
 
 void report(ngx_log_t* log, const std::vector<shared::Message>& messages) noexcept {
@@ -200,8 +197,7 @@ void Leader::show(Step* step) {
       sync_.reset();
       return;
     }
-    std::uint64_t end = monotonic_ns() + kSliceNs;
-    auto enough = [&] { return monotonic_ns() >= end; };
+    Slice enough;
     if (step != nullptr && step->update) {
       sync_->begin(*mind_, std::move(*step->update));
       applied_changes_ = mind_->changes();

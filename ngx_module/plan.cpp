@@ -31,11 +31,6 @@ ngx_http_variable_value_t variable_value(std::string_view text) {
   return value;
 }
 
-std::string variable_name(std::string key) {
-  std::replace(key.begin(), key.end(), '-', '_');
-  return key;
-}
-
 const shared::DocumentImage& image_of(const std::vector<std::byte>& bytes) {
   return *reinterpret_cast<const shared::DocumentImage*>(bytes.data());
 }
@@ -119,24 +114,33 @@ PlanBuilder::PlanBuilder(const MainConf& conf, const shared::Zone& zone, std::ui
   plan_->document_version = image_of(image_).document_version;
 }
 
-bool PlanBuilder::step(std::size_t budget) {
+bool PlanBuilder::step(const Enough& enough) {
   const auto& image = image_of(image_);
-  for (; next_ < image.count && budget > 0; ++next_) {
+  while (next_ < image.count) {
     const auto& entry = image.entries[next_];
-    if (before_ != nullptr && next_ < before_->experiments.size()) {
-      const auto& known = before_->experiments[next_];
-      if (known->text_hash == entry.text_hash && known->block_offset == entry.block) {
-        plan_->experiments.push_back(known);
-        continue;
-      }
-    }
+    const auto* known =
+        before_ != nullptr && next_ < before_->experiments.size() ? &before_->experiments[next_] : nullptr;
+    bool same = known != nullptr && (*known)->text_hash == entry.text_hash && (*known)->block_offset == entry.block;
     std::string_view text(reinterpret_cast<const char*>(image_.data()) + entry.text_begin, entry.text_bytes);
-    plan_->experiments.push_back(compile(entry, text));
-    --budget;
+    plan_->experiments.push_back(same ? *known : compile(entry, text));
+    ++next_;
+    if (!same && enough()) return false;
   }
-  if (next_ < image.count) return false;
-  resolve();
-  return true;
+  if (!resolved_) {
+    resolve();
+    resolved_ = true;
+    if (enough()) return false;
+  }
+  // All are matched before one is placed: what one puts over its cap is off in all.
+  while (named_.size() < conf_.placements.size()) {
+    match(*conf_.placements[named_.size()]);
+    if (enough()) return false;
+  }
+  while (plan_->placements.size() < named_.size()) {
+    place(named_[plan_->placements.size()]);
+    if (enough()) break;
+  }
+  return plan_->placements.size() == conf_.placements.size();
 }
 
 std::unique_ptr<Plan> PlanBuilder::take() {
@@ -213,7 +217,6 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
 
 void PlanBuilder::resolve() {
   plan_->variables.clear();  // memory may have run out half-way the last time
-  plan_->placements.clear();
   plan_->capped.assign(plan_->experiments.size(), 0);
   rank();
   std::map<std::string, std::vector<GoalUse>> goals;
@@ -224,15 +227,9 @@ void PlanBuilder::resolve() {
     }
   }
   plan_->goals.assign(goals.begin(), goals.end());
-  std::map<std::string, std::int16_t> names;
-  for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
-    names[variable_name(plan_->experiments[i]->key)] = static_cast<std::int16_t>(i);
-  }
   for (const auto& name : conf_.variable_keys) {
-    auto known = names.find(name);
-    plan_->variables.push_back(known == names.end() ? std::int16_t{-1} : known->second);
+    plan_->variables.push_back(static_cast<std::int16_t>(plan_->find_variable(name)));
   }
-  place();
 }
 
 void PlanBuilder::rank() {
@@ -244,38 +241,38 @@ void PlanBuilder::rank() {
   for (std::size_t rank = 0; rank < order.size(); ++rank) plan_->ranks[order[rank]] = static_cast<std::uint16_t>(rank);
 }
 
-// Which experiments each placement names, in document order, and which of them would make too many cohorts. An
+// Which experiments the placement names, in document order, and which of them would make too many cohorts. An
 // experiment that is too much for one placement is off on the whole edge.
-void PlanBuilder::place() {
-  std::vector<std::vector<std::uint16_t>> named;
-  for (const auto& placement : conf_.placements) {
-    named.emplace_back();
-    double cohorts = 1;
-    for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
-      const auto& experiment = *plan_->experiments[i];
-      bool matched = std::any_of(placement->patterns.begin(), placement->patterns.end(),
-                                 [&](const auto& pattern) { return matches(pattern, experiment.key); });
-      if (!matched) continue;
-      named.back().push_back(static_cast<std::uint16_t>(i));
-      if (experiment.edge || plan_->off(i) != Reason::kSplit) continue;
-      double with = cohorts * static_cast<double>(experiment.arms.size());
-      if (with <= static_cast<double>(placement->cohort_max)) {
-        cohorts = with;
-        continue;
-      }
-      plan_->capped[i] = 1;
-      warnings_.push_back("experiment \"" + experiment.key + "\" is off on this edge: with it the placement at " +
-                          placement->place + " has more cohorts than experiment_cohort_max " +
-                          std::to_string(placement->cohort_max));
+void PlanBuilder::match(const Placement& placement) {
+  std::vector<std::uint16_t> named;
+  double cohorts = 1;
+  for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
+    const auto& experiment = *plan_->experiments[i];
+    bool matched = std::any_of(placement.patterns.begin(), placement.patterns.end(),
+                               [&](const auto& pattern) { return matches(pattern, experiment.key); });
+    if (!matched) continue;
+    named.push_back(static_cast<std::uint16_t>(i));
+    if (experiment.edge || plan_->off(i) != Reason::kSplit) continue;
+    double with = cohorts * static_cast<double>(experiment.arms.size());
+    if (with <= static_cast<double>(placement.cohort_max)) {
+      cohorts = with;
+      continue;
     }
+    plan_->capped[i] = 1;
+    warnings_.push_back("experiment \"" + experiment.key + "\" is off on this edge: with it the placement at " +
+                        placement.place + " has more cohorts than experiment_cohort_max " +
+                        std::to_string(placement.cohort_max));
   }
-  for (const auto& indices : named) {
-    std::vector<std::uint16_t> live;
-    std::copy_if(indices.begin(), indices.end(), std::back_inserter(live),
-                 [&](std::uint16_t i) { return plan_->off(i) == Reason::kSplit; });
-    plan_->placements.push_back(placement_of(conf_, *plan_, live));
-    plan_->placements.back().named = !indices.empty();
-  }
+  named_.push_back(std::move(named));
+}
+
+void PlanBuilder::place(const std::vector<std::uint16_t>& named) {
+  std::vector<std::uint16_t> live;
+  std::copy_if(named.begin(), named.end(), std::back_inserter(live),
+               [&](std::uint16_t i) { return plan_->off(i) == Reason::kSplit; });
+  PlanPlacement placement = placement_of(conf_, *plan_, live);
+  placement.named = !named.empty();
+  plan_->placements.push_back(std::move(placement));
 }
 
 }  // namespace experiment::ngx
