@@ -28,9 +28,8 @@ namespace ngx = experiment::ngx;
 namespace shared = experiment::shared;
 
 constexpr std::uint64_t kFilterBytes = 4 << 20;
-constexpr std::size_t kSliceExperiments = 40;  // as in ngx_module/worker.cpp
-constexpr double kSliceMs = 0.5;               // as in ngx_module/leader.cpp
-constexpr int kOpenEpochs = 65;                // the most with epochs of 10 s or more
+constexpr double kSliceMs = 0.5;  // as in ngx_module/slice.h
+constexpr int kOpenEpochs = 65;   // the most with epochs of 10 s or more
 constexpr int kSwaps = 20;
 
 double cpu_ms() {
@@ -240,7 +239,8 @@ class Node {
     auto builder = std::make_unique<ngx::PlanBuilder>(*conf_, memory.zone, 0, std::move(*image), plan_.get());
     image.reset();
     for (bool done = false; !done;) {
-      double ms = cost_ms([&] { done = builder->step(kSliceExperiments); });
+      double end = cpu_ms() + kSliceMs;
+      double ms = cost_ms([&] { done = builder->step([&] { return cpu_ms() >= end; }); });
       if (done) {
         swap.finish = ms;
       } else {

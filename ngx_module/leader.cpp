@@ -6,6 +6,7 @@
 #include <atomic>
 #include <system_error>
 
+#include "ngx_module/slice.h"
 #include "ngx_module/worker.h"
 #include "ngx_module/zone.h"
 #include "shared/file_store.h"
@@ -18,8 +19,6 @@ constexpr ngx_msec_t kCollectMs = 1000;  // how often the allocator looks
 constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
 constexpr std::uint64_t kTellAgainMs = 10000;
 constexpr int kWaitForFirstStepMs = 1000;
-constexpr std::size_t kMostNotices = 50;        // at once
-constexpr std::uint64_t kSliceNs = 500 * 1000;  // of work in the zone, before requests have their turn
 
 std::int64_t unix_ms() noexcept {
   ngx_time_t* now = ngx_timeofday();
@@ -37,35 +36,41 @@ std::uint64_t random_bits() {
 }
 
 // CLOCK_MONOTONIC, the same for every process of the machine.
-std::uint64_t monotonic_ns() noexcept {
+std::uint64_t monotonic_ms() noexcept {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1000000000 + static_cast<std::uint64_t>(now.tv_nsec);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1000000;
 }
-std::uint64_t monotonic_ms() noexcept {
-  return monotonic_ns() / 1000000;
+
+void report(ngx_log_t* log, const std::vector<shared::Message>& messages) noexcept {
+  for (const auto& message : messages) {
+    ngx_uint_t level = message.severity == shared::Severity::kNotice    ? NGX_LOG_NOTICE
+                       : message.severity == shared::Severity::kWarning ? NGX_LOG_WARN
+                                                                        : NGX_LOG_ERR;
+    ngx_log_error(level, log, 0, "experiment: %s", message.text.c_str());
+  }
 }
 
 }  // namespace
 
 // Lives in the task; touched by one side at a time.
 struct Leader::Step {
+  ngx_log_t* log;
   shared::Conductor* mind;
   shared::Zone zone;
   bool collect = false;   // the zone's totals: some milliseconds with a thousand experiments
   std::uint64_t applied;  // changes of the mind that are shown, or being shown
   shared::StepInput input;
-  std::vector<shared::Message> messages;
   std::optional<shared::ZoneUpdate> update;  // where there is more
   std::atomic<bool> done{false};             // the last that its thread writes
 
   explicit Step(const Leader& leader)
-      : mind(leader.mind_.get()), zone(leader.zone_), applied(leader.applied_changes_) {}
+      : log(leader.log_), mind(leader.mind_.get()), zone(leader.zone_), applied(leader.applied_changes_) {}
 
   void run() noexcept {
     try {
       if (collect) input.totals = zone.read_counters();
-      messages = mind->step(input);
+      report(log, mind->step(input));  // of a thousand experiments that change: a thousand lines
       if (mind->changes() != applied) update = shared::ZoneSync::prepare(*mind);
     } catch (...) {  // out of memory: the next step tries again
     }
@@ -174,7 +179,6 @@ void Leader::end_step() {
 }
 
 void Leader::finish(Step& step) {
-  report(step.messages);
   show(&step);
   if (leaving_) step_down();
 }
@@ -193,8 +197,7 @@ void Leader::show(Step* step) {
       sync_.reset();
       return;
     }
-    std::uint64_t end = monotonic_ns() + kSliceNs;
-    auto enough = [&] { return monotonic_ns() >= end; };
+    Slice enough;
     if (step != nullptr && step->update) {
       sync_->begin(*mind_, std::move(*step->update));
       applied_changes_ = mind_->changes();
@@ -215,21 +218,6 @@ void Leader::tell_full(std::vector<std::string> full) {
   said_full_ = std::move(full);
 }
 
-// A document that changes everything has a notice for each experiment, and a log line is a write: some tell it all.
-void Leader::report(const std::vector<shared::Message>& messages) noexcept {
-  std::size_t notices = 0;
-  for (const auto& message : messages) {
-    if (message.severity == shared::Severity::kNotice && ++notices > kMostNotices) continue;
-    ngx_uint_t level = message.severity == shared::Severity::kNotice    ? NGX_LOG_NOTICE
-                       : message.severity == shared::Severity::kWarning ? NGX_LOG_WARN
-                                                                        : NGX_LOG_ERR;
-    ngx_log_error(level, log_, 0, "experiment: %s", message.text.c_str());
-  }
-  if (notices > kMostNotices) {
-    ngx_log_error(NGX_LOG_NOTICE, log_, 0, "experiment: %uz more notices at the same time", notices - kMostNotices);
-  }
-}
-
 void Leader::step_down() {
   leaving_ = true;
   if (step_ != nullptr) end_step();
@@ -238,11 +226,10 @@ void Leader::step_down() {
 
 void Leader::end() {
   if (thread_.joinable()) thread_.join();
-  if (step_ != nullptr) report(step_->messages);
   shared::Exchange wants;
   wants.counters = zone_.read_counters();
   if (mind_ != nullptr) {
-    report(mind_->flush(std::move(*wants.counters), unix_ms()));
+    report(log_, mind_->flush(std::move(*wants.counters), unix_ms()));
   } else if (!wants.counters->empty()) {
     // Nobody knows who ends last, so all write; one of them tells of trouble.
     wants.counters_only = true;

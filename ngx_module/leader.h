@@ -48,7 +48,6 @@ class Leader {
   void finish(Step& step);
   void show(Step* step);
   void tell_full(std::vector<std::string> full);
-  void report(const std::vector<shared::Message>& messages) noexcept;
 
   const MainConf& conf_;
   shared::Zone zone_;

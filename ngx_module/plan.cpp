@@ -31,11 +31,6 @@ ngx_http_variable_value_t variable_value(std::string_view text) {
   return value;
 }
 
-std::string variable_name(std::string key) {
-  std::replace(key.begin(), key.end(), '-', '_');
-  return key;
-}
-
 const shared::DocumentImage& image_of(const std::vector<std::byte>& bytes) {
   return *reinterpret_cast<const shared::DocumentImage*>(bytes.data());
 }
@@ -119,43 +114,33 @@ PlanBuilder::PlanBuilder(const MainConf& conf, const shared::Zone& zone, std::ui
   plan_->document_version = image_of(image_).document_version;
 }
 
-// Pieces are made again whole where memory ran out within one.
-bool PlanBuilder::step(std::size_t budget) {
+bool PlanBuilder::step(const Enough& enough) {
   const auto& image = image_of(image_);
-  for (; next_ < image.count && budget > 0; ++next_) {
-    if (compile_next()) --budget;
+  while (next_ < image.count) {
+    const auto& entry = image.entries[next_];
+    const auto* known =
+        before_ != nullptr && next_ < before_->experiments.size() ? &before_->experiments[next_] : nullptr;
+    bool same = known != nullptr && (*known)->text_hash == entry.text_hash && (*known)->block_offset == entry.block;
+    std::string_view text(reinterpret_cast<const char*>(image_.data()) + entry.text_begin, entry.text_bytes);
+    plan_->experiments.push_back(same ? *known : compile(entry, text));
+    ++next_;
+    if (!same && enough()) return false;
   }
-  if (next_ < image.count) return false;
-  const std::size_t placements = conf_.placements.size(), pieces = 1 + 2 * placements;
-  while (done_ < pieces && budget > 0) {
-    // Looking at an experiment once is a hundredth of compiling it; resolve() does so a few times.
-    const std::size_t cost = (done_ == 0 ? 4 : 1) * (1 + image.count / 100);
-    if (done_ == 0) {
-      resolve();
-    } else if (done_ <= placements) {
-      name(done_ - 1);
-    } else {
-      place(done_ - 1 - placements);
-    }
-    ++done_;
-    budget -= std::min(budget, cost);
+  if (!resolved_) {
+    resolve();
+    resolved_ = true;
+    if (enough()) return false;
   }
-  return done_ == pieces;
-}
-
-bool PlanBuilder::compile_next() {
-  const auto& entry = image_of(image_).entries[next_];
-  plan_->experiments.resize(next_);
-  if (before_ != nullptr && next_ < before_->experiments.size()) {
-    const auto& known = before_->experiments[next_];
-    if (known->text_hash == entry.text_hash && known->block_offset == entry.block) {
-      plan_->experiments.push_back(known);
-      return false;
-    }
+  // All are matched before one is placed: what one puts over its cap is off in all.
+  while (named_.size() < conf_.placements.size()) {
+    match(*conf_.placements[named_.size()]);
+    if (enough()) return false;
   }
-  std::string_view text(reinterpret_cast<const char*>(image_.data()) + entry.text_begin, entry.text_bytes);
-  plan_->experiments.push_back(compile(entry, text));
-  return true;
+  while (plan_->placements.size() < named_.size()) {
+    place(named_[plan_->placements.size()]);
+    if (enough()) break;
+  }
+  return plan_->placements.size() == conf_.placements.size();
 }
 
 std::unique_ptr<Plan> PlanBuilder::take() {
@@ -231,7 +216,7 @@ std::shared_ptr<const PlanExperiment> PlanBuilder::compile(const shared::ImageEn
 }
 
 void PlanBuilder::resolve() {
-  plan_->variables.clear();
+  plan_->variables.clear();  // memory may have run out half-way the last time
   plan_->capped.assign(plan_->experiments.size(), 0);
   rank();
   std::map<std::string, std::vector<GoalUse>> goals;
@@ -242,13 +227,8 @@ void PlanBuilder::resolve() {
     }
   }
   plan_->goals.assign(goals.begin(), goals.end());
-  std::map<std::string, std::int16_t> names;
-  for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
-    names[variable_name(plan_->experiments[i]->key)] = static_cast<std::int16_t>(i);
-  }
   for (const auto& name : conf_.variable_keys) {
-    auto known = names.find(name);
-    plan_->variables.push_back(known == names.end() ? std::int16_t{-1} : known->second);
+    plan_->variables.push_back(static_cast<std::int16_t>(plan_->find_variable(name)));
   }
 }
 
@@ -261,12 +241,10 @@ void PlanBuilder::rank() {
   for (std::size_t rank = 0; rank < order.size(); ++rank) plan_->ranks[order[rank]] = static_cast<std::uint16_t>(rank);
 }
 
-// Which experiments a placement names, in document order, and which of them would make too many cohorts. An experiment
-// that is too much for one placement is off on the whole edge.
-void PlanBuilder::name(std::size_t number) {
-  const Placement& placement = *conf_.placements[number];
-  named_.resize(number);
-  auto& named = named_.emplace_back();
+// Which experiments the placement names, in document order, and which of them would make too many cohorts. An
+// experiment that is too much for one placement is off on the whole edge.
+void PlanBuilder::match(const Placement& placement) {
+  std::vector<std::uint16_t> named;
   double cohorts = 1;
   for (std::size_t i = 0; i < plan_->experiments.size(); ++i) {
     const auto& experiment = *plan_->experiments[i];
@@ -285,16 +263,16 @@ void PlanBuilder::name(std::size_t number) {
                         placement.place + " has more cohorts than experiment_cohort_max " +
                         std::to_string(placement.cohort_max));
   }
+  named_.push_back(std::move(named));
 }
 
-// Requires: all placements were named.
-void PlanBuilder::place(std::size_t number) {
+void PlanBuilder::place(const std::vector<std::uint16_t>& named) {
   std::vector<std::uint16_t> live;
-  std::copy_if(named_[number].begin(), named_[number].end(), std::back_inserter(live),
+  std::copy_if(named.begin(), named.end(), std::back_inserter(live),
                [&](std::uint16_t i) { return plan_->off(i) == Reason::kSplit; });
-  plan_->placements.resize(number);
-  plan_->placements.push_back(placement_of(conf_, *plan_, live));
-  plan_->placements.back().named = !named_[number].empty();
+  PlanPlacement placement = placement_of(conf_, *plan_, live);
+  placement.named = !named.empty();
+  plan_->placements.push_back(std::move(placement));
 }
 
 }  // namespace experiment::ngx

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -110,25 +111,26 @@ struct Plan {
   int find_variable(std::string_view name) const noexcept;
 };
 
-// Compiles an image in slices of at most `budget` experiments, so that no worker blocks while a large document changes.
+// Compiles an image in slices, so that no worker blocks while a large document changes.
 class PlanBuilder {
  public:
   PlanBuilder(const MainConf& conf, const shared::Zone& zone, std::uint32_t stripe, std::vector<std::byte> image,
               const Plan* before);
+  // Says whether a slice has taken long enough; asked after each experiment and each placement.
+  using Enough = std::function<bool()>;
   // True: the plan is complete, take() it. May throw std::bad_alloc.
-  bool step(std::size_t budget);
+  bool step(const Enough& enough);
   std::unique_ptr<Plan> take();
   // One line for each experiment that is off on this edge or could not be compiled.
   const std::vector<std::string>& warnings() const noexcept { return warnings_; }
   std::uint64_t version() const noexcept { return plan_->version; }
 
  private:
-  bool compile_next();  // false: it was known
   std::shared_ptr<const PlanExperiment> compile(const shared::ImageEntry& entry, std::string_view text);
   void resolve();
   void rank();
-  void name(std::size_t placement);
-  void place(std::size_t placement);
+  void match(const Placement& placement);
+  void place(const std::vector<std::uint16_t>& named);
 
   const MainConf& conf_;
   const shared::Zone& zone_;
@@ -136,9 +138,9 @@ class PlanBuilder {
   std::vector<std::byte> image_;
   const Plan* before_;
   std::unique_ptr<Plan> plan_;
-  std::size_t next_ = 0;                           // entry of the image
-  std::size_t done_ = 0;                           // pieces behind the last entry
-  std::vector<std::vector<std::uint16_t>> named_;  // by Placement::number: experiments, off or not
+  std::size_t next_ = 0;
+  bool resolved_ = false;
+  std::vector<std::vector<std::uint16_t>> named_;  // experiments by Placement::number
   std::vector<std::string> warnings_;
 };
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "ngx_module/leader.h"
+#include "ngx_module/slice.h"
 #include "ngx_module/variables.h"
 #include "ngx_module/zone.h"
 #include "shared/key_file.h"
@@ -17,7 +18,6 @@ constexpr ngx_msec_t kWaitMs = 5;    // how often the leader looks whether its s
 constexpr ngx_msec_t kTickMs = 100;  // how often a worker looks for a newer plan
 constexpr ngx_msec_t kLeadMs = 250;  // how often the leader looks at the store
 constexpr int kFirstPlanTries = 100;
-constexpr std::size_t kSliceExperiments = 40;  // compiled in one go: about a millisecond
 
 class Worker {
  public:
@@ -46,7 +46,7 @@ class Worker {
       generated_keys();
     }
     // An image that was replaced under the copying is followed by one that is whole: nobody begins without a plan.
-    for (int tries = 0; current_ == nullptr && tries < kFirstPlanTries; ++tries) build(~std::size_t{0});
+    for (int tries = 0; current_ == nullptr && tries < kFirstPlanTries; ++tries) build([] { return false; });
     timer_.handler = on_timer;
     timer_.data = this;
     timer_.log = log_;
@@ -96,15 +96,15 @@ class Worker {
       tell_oldest();
     }
     if (leader_.hurries()) return leader_.tick();
-    build(kSliceExperiments);
+    build(Slice());
     if (leader_.waits()) return leader_.tick();
     if (builder_ != nullptr || ngx_current_msec - led_ms_ < kLeadMs) return;
     led_ms_ = ngx_current_msec;
     leader_.tick();
   }
 
-  // Compiles a newer image, `budget` experiments at a time, and swaps the plan when it is complete.
-  void build(std::size_t budget) {
+  // Compiles a newer image, a slice in each call, and swaps the plan when it is complete.
+  void build(const PlanBuilder::Enough& enough) {
     if (builder_ == nullptr) {
       std::uint64_t newest = zone_.header().plan_version.load(std::memory_order_acquire);
       if (newest == 0 || (current_ != nullptr && current_->version == newest)) return;
@@ -112,7 +112,7 @@ class Worker {
       if (!image) return;  // being replaced: next time
       builder_ = std::make_unique<PlanBuilder>(conf_, zone_, stripe_, std::move(*image), current_);
     }
-    if (!builder_->step(budget)) return;
+    if (!builder_->step(enough)) return;
     auto plan = builder_->take();
     plan->recent = recent_.get();
     if (leads()) {

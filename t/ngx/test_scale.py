@@ -1,7 +1,9 @@
 """A thousand experiments: what they take, how they are swapped, and that visitors leave nothing behind."""
 import json
+import os
 import pathlib
 import re
+import subprocess
 import threading
 import time
 
@@ -37,11 +39,11 @@ def thousand(number, prefix="e", adaptive=50):
 
 
 class Visitors:
-    """A keepalive connection that asks and asks, and keeps how long it waited and what is shown by whom."""
+    """A keepalive connection that asks and asks, and keeps what is shown by whom."""
 
     def __init__(self, port, unit):
         self.load = Load(port, 1)
-        self.waits, self.bad, self.pid, self.shown = [], [], None, None
+        self.answers, self.bad, self.pid, self.shown = 0, [], None, None
         self.asked = request("/", headers={"X-Account": unit})
         self.going = True
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -49,9 +51,8 @@ class Visitors:
 
     def run(self):
         while self.going:
-            begin = time.monotonic()
             answer = self.load.exchange([self.asked])[0]
-            self.waits.append(time.monotonic() - begin)
+            self.answers += 1
             if answer.status != 200:
                 self.bad.append(answer)
             self.pid, _, self.shown = answer.text.partition(" ")
@@ -98,18 +99,38 @@ def settled(edge):
     return seen[-1]
 
 
-def test_a_megabyte_of_definitions_is_swapped_under_load(edges, record_property):
-    edge = edges(CONF, thousand(0), size="32m")
+@pytest.fixture
+def timed(edges, tmp_path):
+    """An edge, and how to ask it for the longest turn of any worker's event loop, in milliseconds of CPU."""
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", tmp_path / "turns.so",
+                    pathlib.Path(__file__).with_name("turns.c")], check=True)
+
+    def make(*args, **kwargs):
+        edge = edges(*args, start=False, **kwargs)
+        folder = edge.folder / "turns"
+        folder.mkdir()
+        edge.give(folder)
+        environment = edge.environment or dict(os.environ)
+        preloaded = [part for part in environment.get("LD_PRELOAD", "").split(":") if part]
+        edge.environment = {**environment, "LD_PRELOAD": ":".join([*preloaded, str(tmp_path / "turns.so")]),
+                            "TURNS_FOLDER": str(folder)}
+        edge.start()
+        return edge, lambda: max(int((folder / str(pid)).read_text()) for pid in edge.worker_pids()) / 1e6
+    return make
+
+
+def test_a_megabyte_of_definitions_is_swapped_under_load(timed, record_property):
+    edge, longest_turn_ms = timed(CONF, thousand(0), size="32m")
     assert len(thousand(1)) > 1_000_000
     visitors = visit_every_worker(edge)
     for number in range(1, 21):
         swap(edge, visitors, number, thousand(number))
-    waits = sorted(w for v in visitors for w in v.waits)
     for visitor in visitors:
         visitor.end()
-    record_property("longest_wait_ms", waits[-1] * 1000)
-    assert len(waits) > 1000
-    assert waits[-1] < 0.5, "bench/scale says what holds an event loop up; this is a machine that others use"
+    assert min(v.answers for v in visitors) > 100
+    record_property("longest_turn_ms", longest_turn_ms())
+    if not sanitizer.runtimes(MODULE):
+        assert longest_turn_ms() < 10, "2 ms on a quiet machine; bench/scale has the parts"
     assert edge.metrics()["nginx_experiment_zone_full"] == 0
 
 
