@@ -49,10 +49,13 @@ struct CookieConf {
   std::int64_t max_age_s = 180 * 86400;
 };
 
+struct Pin;
+
 struct Placement {
   std::vector<std::string> patterns;  // "key", "hero-*" or "all"; empty: off
   std::size_t number = 0;             // of the distinct list, index into Plan::placements
   std::string place;                  // file and line of its first use, for messages
+  Pin* nothing = nullptr;             // stands for the pin of requests that find nothing live here; holds no plan
   std::size_t cohort_max = SIZE_MAX;  // least experiment_cohort_max of the locations that use it
 };
 

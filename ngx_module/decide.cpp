@@ -186,6 +186,10 @@ Pin* decide_here(ngx_http_request_t* r, Pin* pin) noexcept {
   if (plan == nullptr) return nullptr;
   const Placement* placement = loc_conf(r).placement;
   const PlanPlacement& placed = plan->placements[placement->number];
+  if (placed.count == 0) {  // whatever a younger plan says
+    ngx_http_set_ctx(r, placement->nothing, ngx_http_experiment_module);
+    return nullptr;
+  }
   pin = make_pin(r, *plan, placed.count);
   if (pin == nullptr) return nullptr;
   pin->decided = placement;

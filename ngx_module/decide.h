@@ -14,10 +14,10 @@ Pin* decide_here(ngx_http_request_t* r, Pin* pin) noexcept;
 // placed yet, or when there is none to be had: then nobody is enrolled. Subrequests decide nothing: they see what
 // applied in the main request.
 inline Pin* ensure_decisions(ngx_http_request_t* r) noexcept {
-  Pin* pin = find_pin(r);
+  Pin* pin = context_of(r);
   const Placement* placement = loc_conf(r).placement;
-  if (placement == nullptr || (pin != nullptr && pin->decided == placement) || r != r->main) return pin;
-  return decide_here(r, pin);
+  if (pin != nullptr && pin->decided == placement) return pin->plan != nullptr ? pin : nullptr;
+  return placement == nullptr || r != r->main ? find_pin(r) : decide_here(r, find_pin(r));
 }
 // Says once in a request that an experiment, by its index in the plan, is placed where nothing is decided.
 void warn_subrequest(ngx_http_request_t* r, Pin& pin, int experiment) noexcept;

@@ -6,6 +6,7 @@
 #include "ngx_module/conf.h"
 #include "ngx_module/config_error.h"
 #include "ngx_module/metrics.h"
+#include "ngx_module/pin.h"
 #include "ngx_module/pool.h"
 #include "ngx_module/variables.h"
 #include "ngx_module/zone.h"
@@ -199,6 +200,9 @@ char* set_placement(ngx_conf_t* cf, ngx_command_t* command, void* data) noexcept
       placement->patterns = std::move(patterns);
       placement->number = main.placements.size();
       placement->place = std::string(view(cf->conf_file->file.name)) + ":" + std::to_string(cf->conf_file->line);
+      placement->nothing = make_in_pool<Pin>(cf->pool);
+      if (placement->nothing == nullptr) return conf_error();
+      placement->nothing->decided = placement.get();
       conf.placement = placement.get();
       main.placements.push_back(std::move(placement));
     }

@@ -43,7 +43,13 @@ Pin* count_rewards(ngx_http_request_t* r, const Said& said) noexcept {
   return pin;
 }
 
+// A reload that failed may have left us in the chain of workers whose configuration has no zone.
+bool is_on(ngx_http_request_t* r) noexcept {
+  return main_conf(r).shm != nullptr;
+}
+
 [[gnu::noinline]] void filter_subrequest(ngx_http_request_t* r) noexcept {
+  if (!is_on(r)) return;
   Pin* pin = find_pin(r);
   isolate_inward(r, pin);
   if (take_said(r).reward) harvest(r, nullptr);
@@ -53,6 +59,7 @@ Pin* count_rewards(ngx_http_request_t* r, const Said& said) noexcept {
 
 // Answers with headers, from a cache, or with rewards of their location.
 [[gnu::noinline]] void filter_main(ngx_http_request_t* r, Pin* pin) noexcept {
+  if (!is_on(r)) return;
   isolate_inward(r, pin);
   Said said = take_said(r);
   if (pin != nullptr) count_exposures(r, *pin, said.served);
@@ -70,8 +77,6 @@ bool is_cached(const ngx_http_request_t* r) noexcept {
 
 // Before not_modified.
 ngx_int_t first_filter(ngx_http_request_t* r) noexcept {
-  // A reload that failed may have left us in the chain of workers whose configuration has no zone.
-  if (main_conf(r).shm == nullptr) return next_of_first(r);
   if (r != r->main) {
     filter_subrequest(r);
     return next_of_first(r);

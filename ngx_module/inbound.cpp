@@ -139,7 +139,7 @@ bool translate_conditions(ngx_http_request_t* r) noexcept {
 }  // namespace
 
 ngx_int_t strip_inbound(ngx_http_request_t* r) noexcept {
-  if (r != r->main || r->headers_in.headers.part.nelts == 0) return NGX_DECLINED;
+  if (r != r->main) return NGX_DECLINED;
   for (const ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
     auto* header = static_cast<const ngx_table_elt_t*>(part->elts);
     for (const ngx_table_elt_t* end = header + part->nelts; header != end; ++header) {

@@ -92,7 +92,11 @@ Pin* find_lost_pin(ngx_http_request_t* main) noexcept {
 
 Pin* make_pin(ngx_http_request_t* r) noexcept {
   Plan* plan = current_plan();
-  return plan == nullptr ? nullptr : make_pin(r->main, *plan, 0);
+  if (plan == nullptr) return nullptr;
+  const Pin* nothing = context_of(r);
+  Pin* pin = make_pin(r->main, *plan, 0);
+  if (pin != nullptr && nothing != nullptr) pin->decided = nothing->decided;  // a younger plan decides nothing there
+  return pin;
 }
 
 void read_unit(ngx_http_request_t* r, Pin& pin, int number) noexcept {

@@ -142,11 +142,15 @@ inline Pin* make_pin(ngx_http_request_t* main, Plan& plan, std::size_t decisions
 // The same with the current plan; nullptr: no plan yet, or out of memory.
 Pin* make_pin(ngx_http_request_t* r) noexcept;
 
+// What the main request's context holds: its pin, a Placement::nothing, or nullptr.
+inline Pin* context_of(ngx_http_request_t* r) noexcept {
+  return static_cast<Pin*>(ngx_http_get_module_ctx(r->main, ngx_http_experiment_module));
+}
 // The main request's pin; nullptr: it has none.
 inline Pin* find_pin(ngx_http_request_t* r) noexcept {
-  ngx_http_request_t* main = r->main;
-  auto* pin = static_cast<Pin*>(ngx_http_get_module_ctx(main, ngx_http_experiment_module));
-  return pin != nullptr || (!main->internal && !main->filter_finalize) ? pin : find_lost_pin(main);
+  Pin* pin = context_of(r);
+  if (pin != nullptr) return pin->plan != nullptr ? pin : nullptr;
+  return r->main->internal || r->main->filter_finalize ? find_lost_pin(r->main) : nullptr;
 }
 inline Pin* ensure_pin(ngx_http_request_t* r) noexcept {
   Pin* pin = find_pin(r);
