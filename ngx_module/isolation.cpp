@@ -14,10 +14,6 @@ namespace {
 
 constexpr std::string_view kCohortHeader = "Experiment-Cohort";
 
-Isolation isolation_of(ngx_http_request_t* r) noexcept {
-  return static_cast<Isolation>(loc_conf(r).isolation);
-}
-
 bool contains(std::string_view text, std::string_view lowcase) noexcept {
   for (std::size_t at = 0; at + lowcase.size() <= text.size(); ++at) {
     std::size_t i = 0;
@@ -129,11 +125,6 @@ void restore_conditions(ngx_http_request_t* r, const Conditions& sent) noexcept 
   if (in.if_range != nullptr && sent.if_range.kept.data != nullptr) in.if_range->value = sent.if_range.kept;
 }
 
-[[gnu::noinline]] void isolate_tags(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (r->headers_out.etag != nullptr) isolate_tag(r, pin);
-  if (pin.conditions != nullptr) restore_conditions(r, *pin.conditions);
-}
-
 }  // namespace
 
 #if (NGX_HTTP_CACHE)
@@ -165,13 +156,9 @@ void isolate_cache(ngx_http_request_t* r, Pin* pin) noexcept {
 }
 #endif
 
-void isolate_validators(ngx_http_request_t* r, Pin& pin) noexcept {
-  if (isolation_of(r) == Isolation::kOff) return;
-  auto& out = r->headers_out;
-  out.last_modified_time = -1;
-  if (out.last_modified != nullptr) out.last_modified->hash = 0;
-  out.last_modified = nullptr;
-  if (out.etag != nullptr || pin.conditions != nullptr) isolate_tags(r, pin);
+void isolate_tags(ngx_http_request_t* r, Pin& pin) noexcept {
+  if (r->headers_out.etag != nullptr) isolate_tag(r, pin);
+  if (pin.conditions != nullptr) restore_conditions(r, *pin.conditions);
 }
 
 void isolate_outward(ngx_http_request_t* r, Pin& pin) noexcept {

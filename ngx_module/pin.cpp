@@ -4,7 +4,6 @@
 #include <new>
 
 #include "ngx_module/header_list.h"
-#include "ngx_module/request_counts.h"
 #include "ngx_module/visitor.h"
 #include "ngx_module/worker.h"
 #include "shared/base64url.h"
@@ -74,12 +73,6 @@ bool is_usable(std::string_view id) noexcept {
 }
 
 }  // namespace
-
-void release_pin(void* data) noexcept {
-  auto& pin = *static_cast<Pin*>(data);
-  if (pin.count != 0) count_request(pin.request, pin);
-  release_plan(pin.plan);
-}
 
 Pin* find_lost_pin(ngx_http_request_t* main) noexcept {
   for (ngx_pool_cleanup_t* c = main->pool->cleanup; c != nullptr; c = c->next) {

@@ -87,6 +87,7 @@ struct Pin {
   UnitValue* units() noexcept { return reinterpret_cast<UnitValue*>(this + 1); }
   // The decision on an experiment, by its index in the plan; nullptr: none.
   const Decision* find(int experiment) noexcept {
+    if (next->index == experiment) return next++;
     for (const Decision& decision : all()) {
       if (decision.index != experiment) continue;
       if (!deciding()) next = &decision + 1;
@@ -117,8 +118,7 @@ static_assert(std::is_trivially_destructible_v<Pin> && std::is_trivially_destruc
 
 // The main request's pin after an internal redirect, which took it out of r->ctx.
 Pin* find_lost_pin(ngx_http_request_t* main) noexcept;
-// Of the pool: the request has ended and was logged, its memory is still there.
-void release_pin(void* pin) noexcept;
+void release_pin(void* pin) noexcept;  // request_counts.h
 // Makes the main request's pin, with room for `decisions`; nullptr: out of memory.
 inline Pin* make_pin(ngx_http_request_t* main, Plan& plan, std::size_t decisions) noexcept {
   static_assert(alignof(Pin) <= NGX_ALIGNMENT && sizeof(Pin) % alignof(UnitValue) == 0 &&

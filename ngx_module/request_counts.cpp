@@ -1,5 +1,7 @@
 #include "ngx_module/request_counts.h"
 
+#include "ngx_module/worker.h"
+
 namespace experiment::ngx {
 namespace {
 
@@ -61,9 +63,7 @@ Upstream upstream_of(ngx_http_request_t* r, ngx_uint_t status) noexcept {
   }
 }
 
-}  // namespace
-
-void count_request(ngx_http_request_t* r, const Pin& pin) noexcept {
+inline void count_request(ngx_http_request_t* r, const Pin& pin) noexcept {
   const ngx_uint_t status = r->err_status != 0 ? r->err_status : r->headers_out.status;
   const std::size_t status_class = status >= 100 && status < 600 ? status / 100 - 1 : 4;
   const auto bytes = static_cast<std::uint64_t>(r->connection->sent);
@@ -78,6 +78,14 @@ void count_request(ngx_http_request_t* r, const Pin& pin) noexcept {
     bump(row->request.buckets[bucket]);
   }
   if (ms != 0 || r->upstream != nullptr || r->upstream_states != nullptr) count_more(r, pin, status, ms);
+}
+
+}  // namespace
+
+void release_pin(void* data) noexcept {
+  auto& pin = *static_cast<Pin*>(data);
+  if (pin.count != 0) count_request(pin.request, pin);
+  release_plan(pin.plan);
 }
 
 }  // namespace experiment::ngx

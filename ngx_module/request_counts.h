@@ -6,6 +6,7 @@
 
 namespace experiment::ngx {
 
-void count_request(ngx_http_request_t* r, const Pin& pin) noexcept;
+// Counts the pin's request and lets go of its plan.
+void release_pin(void* pin) noexcept;
 
 }  // namespace experiment::ngx
