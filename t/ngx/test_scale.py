@@ -173,7 +173,7 @@ def test_others_take_the_place_of_a_thousand_and_its_space(edges, soak):
     edge = edges(CONF, thousand(0, "a", adaptive=0), size="32m")
     visitors = visit_every_worker(edge)
     taken = []
-    for number in range(1, (21 if soak else 4)):
+    for number in range(1, (21 if soak else 3)):
         swap(edge, visitors, number, thousand(number, "ab"[number % 2], adaptive=0))
         before = used(edge)
         # Freed when no plan knows them, and the totals were stored since.
