@@ -13,8 +13,8 @@
 
 #include "bandit/assignment.h"
 #include "ngx_module/conf.h"
-#include "ngx_module/recent.h"
 #include "shared/plan_text.h"
+#include "shared/recent.h"
 #include "shared/zone.h"
 
 namespace experiment::ngx {
@@ -90,9 +90,9 @@ struct PlanPlacement {
 };
 
 struct Plan {
-  shared::Zone zone;         // of this worker
-  Recent* recent = nullptr;  // of this worker
-  std::size_t units = 0;     // that its configuration declares
+  shared::Zone zone;                 // of this worker
+  shared::Recent* recent = nullptr;  // of this worker
+  std::size_t units = 0;             // that its configuration declares
   std::uint64_t version = 0;
   std::uint64_t document_version = 0;
   std::uint32_t references = 0;                                     // requests that pinned it, and the worker itself

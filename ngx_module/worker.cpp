@@ -199,7 +199,7 @@ class Worker {
   ngx_msec_t led_ms_ = 0;
   ngx_event_t timer_{};
   std::vector<std::string> warned_;
-  std::unique_ptr<Recent> recent_ = std::make_unique<Recent>();
+  std::unique_ptr<shared::Recent> recent_ = std::make_unique<shared::Recent>();
 };
 
 std::unique_ptr<Worker> worker;

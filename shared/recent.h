@@ -12,7 +12,7 @@
 
 #include "shared/bots.h"
 
-namespace experiment::ngx {
+namespace experiment::shared {
 
 // Requests whose exposures were just marked in the filter: a visitor's next page needs no look-up per experiment there.
 class RecentExposures {
@@ -69,4 +69,4 @@ struct Recent {
   RecentAgents agents;
 };
 
-}  // namespace experiment::ngx
+}  // namespace experiment::shared
