@@ -58,7 +58,7 @@ std::string_view write_token(ngx_http_request_t* r, const Pin& pin, CohortScope 
 }  // namespace
 
 std::string_view cohort_token(ngx_http_request_t* r, Pin* pin, CohortScope scope) noexcept {
-  if (pin == nullptr || !pin->applied) return kNoCohort;
+  if (pin == nullptr || !pin->applied || pin->count == 0) return kNoCohort;
   if (scope == CohortScope::kOutward) return write_token(r, *pin, scope);
   if (pin->token_count != pin->count) {
     std::string_view token = write_token(r->main, *pin, scope);

@@ -105,7 +105,6 @@ void decide_unit(ngx_http_request_t* r, Pin& pin, Decision& decision) noexcept {
   auto* grown = static_cast<Decision*>(ngx_palloc(main->pool, (needed + 1) * sizeof(Decision)));
   if (grown == nullptr) return false;
   std::copy(pin.decisions, pin.decisions + pin.count, grown);
-  pin.next = &kNoDecision;
   pin.decisions = grown;
   pin.capacity = static_cast<std::uint16_t>(needed);
   return true;
@@ -142,6 +141,7 @@ bool is_new(const Pin& pin, std::uint16_t count, std::uint16_t index) noexcept {
 // Where the request came from another location, or rewards made the pin.
 [[gnu::noinline]] Pin* decide_more(ngx_http_request_t* r, Pin& pin) noexcept {
   pin.decided = loc_conf(r).placement;
+  pin.next = &kNoDecision;
   const PlanPlacement& placed = pin.plan->placements[pin.decided->number];
   std::size_t needed = pin.count + placed.count;
   if (needed <= pin.capacity || grow(r, pin, needed)) decide_each(r, pin, placed);
@@ -158,7 +158,7 @@ inline void decide_plain(ngx_http_request_t* r, Pin& pin, const PlanPlacement& p
   for (const Placed& placed : placement.live) {
     shared::Zone::Pick pick;
     if (placed.plain_mask->load(std::memory_order_acquire) == 0 &&
-        zone.try_pick(*placed.block, bandit::slot(placed.arm_draws(hash)), pick)) {
+        zone.try_pick(*placed.block, bandit::slot(placed.arm_draws(hash)), pick) && pick.arm < placed.arms) {
       *decision++ = {placed.experiment,
                      pick.epoch->id,
                      placed.requests[pick.arm],
@@ -186,7 +186,7 @@ Pin* decide_here(ngx_http_request_t* r, Pin* pin) noexcept {
   if (plan == nullptr) return nullptr;
   const Placement* placement = loc_conf(r).placement;
   const PlanPlacement& placed = plan->placements[placement->number];
-  if (placed.count == 0) {  // whatever a younger plan says
+  if (placed.count == 0) {  // whatever a younger plan says, until another location is entered
     ngx_http_set_ctx(r, placement->nothing, ngx_http_experiment_module);
     return nullptr;
   }

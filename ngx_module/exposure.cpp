@@ -93,6 +93,7 @@ bool is_counted(ngx_http_request_t* r, Pin& pin) noexcept {
 
 void count_unmarked(ngx_http_request_t* r, Pin& pin, std::string_view served) noexcept {
   if (!is_counted(r, pin)) return;
+  const std::uint64_t rotations = pin.plan->zone.filter().rotations();  // before anything is marked
   for (const Decision& decision : pin.all()) {
     if (!decision.enrolled() || decision.epoch == 0) continue;
     const PlanExperiment& experiment = *decision.experiment;
@@ -107,8 +108,7 @@ void count_unmarked(ngx_http_request_t* r, Pin& pin, std::string_view served) no
       count_without_memory(pin, decision, unit);
     }
   }
-  const Plan& plan = *pin.plan;
-  if (served.data() == nullptr) plan.recent->exposures.add(pin.exposures, plan.zone.filter().rotations());
+  if (served.data() == nullptr) pin.plan->recent->exposures.add(pin.exposures, rotations);
 }
 
 }  // namespace experiment::ngx

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <system_error>
 
 #include "ngx_module/slice.h"
 #include "ngx_module/worker.h"
@@ -19,6 +18,7 @@ constexpr ngx_msec_t kCollectMs = 1000;  // how often the allocator looks
 constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
 constexpr std::uint64_t kTellAgainMs = 10000;
 constexpr int kWaitForFirstStepMs = 1000;
+constexpr std::size_t kMostNotices = 50;  // at once
 
 std::int64_t unix_ms() noexcept {
   ngx_time_t* now = ngx_timeofday();
@@ -42,12 +42,18 @@ std::uint64_t monotonic_ms() noexcept {
   return static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1000000;
 }
 
+// A document that changes everything has a notice for each experiment, and each line is a write: some tell it all.
 void report(ngx_log_t* log, const std::vector<shared::Message>& messages) noexcept {
+  std::size_t notices = 0;
   for (const auto& message : messages) {
+    if (message.severity == shared::Severity::kNotice && ++notices > kMostNotices) continue;
     ngx_uint_t level = message.severity == shared::Severity::kNotice    ? NGX_LOG_NOTICE
                        : message.severity == shared::Severity::kWarning ? NGX_LOG_WARN
                                                                         : NGX_LOG_ERR;
     ngx_log_error(level, log, 0, "experiment: %s", message.text.c_str());
+  }
+  if (notices > kMostNotices) {
+    ngx_log_error(NGX_LOG_NOTICE, log, 0, "experiment: %uz more notices at the same time", notices - kMostNotices);
   }
 }
 
@@ -55,22 +61,22 @@ void report(ngx_log_t* log, const std::vector<shared::Message>& messages) noexce
 
 // Lives in the task; touched by one side at a time.
 struct Leader::Step {
-  ngx_log_t* log;
   shared::Conductor* mind;
   shared::Zone zone;
   bool collect = false;   // the zone's totals: some milliseconds with a thousand experiments
   std::uint64_t applied;  // changes of the mind that are shown, or being shown
   shared::StepInput input;
+  std::vector<shared::Message> messages;
   std::optional<shared::ZoneUpdate> update;  // where there is more
   std::atomic<bool> done{false};             // the last that its thread writes
 
   explicit Step(const Leader& leader)
-      : log(leader.log_), mind(leader.mind_.get()), zone(leader.zone_), applied(leader.applied_changes_) {}
+      : mind(leader.mind_.get()), zone(leader.zone_), applied(leader.applied_changes_) {}
 
   void run() noexcept {
     try {
       if (collect) input.totals = zone.read_counters();
-      report(log, mind->step(input));  // of a thousand experiments that change: a thousand lines
+      messages = mind->step(input);
       if (mind->changes() != applied) update = shared::ZoneSync::prepare(*mind);
     } catch (...) {  // out of memory: the next step tries again
     }
@@ -165,7 +171,7 @@ void Leader::begin_step() {
   pthread_sigmask(SIG_BLOCK, &all, &before);
   try {
     thread_ = std::thread([step = step_.get()] { step->run(); });
-  } catch (const std::system_error&) {  // no thread to be had: here, then
+  } catch (...) {  // no thread to be had: here, then
     step_->run();
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -179,6 +185,7 @@ void Leader::end_step() {
 }
 
 void Leader::finish(Step& step) {
+  report(log_, step.messages);
   show(&step);
   if (leaving_) step_down();
 }
@@ -226,6 +233,7 @@ void Leader::step_down() {
 
 void Leader::end() {
   if (thread_.joinable()) thread_.join();
+  if (step_ != nullptr) report(log_, step_->messages);
   shared::Exchange wants;
   wants.counters = zone_.read_counters();
   if (mind_ != nullptr) {

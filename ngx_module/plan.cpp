@@ -67,7 +67,7 @@ PlanPlacement placement_of(const MainConf& conf, const Plan& plan, const std::ve
     plain = plain && experiment.unit == placement.unit;
     placement.live.push_back({&experiment, experiment.block, plain ? &experiment.block->mask : &kNotPlain,
                               experiment.requests.data() + 1, bandit::Draws(experiment.rule.arm_seed),
-                              experiment.identity, index});
+                              experiment.identity, index, static_cast<std::uint8_t>(experiment.arms.size())});
   }
   placement.count = live.size();
   return placement;
@@ -267,11 +267,11 @@ void PlanBuilder::match(const Placement& placement) {
 }
 
 void PlanBuilder::place(const std::vector<std::uint16_t>& named) {
-  std::vector<std::uint16_t> live;
-  std::copy_if(named.begin(), named.end(), std::back_inserter(live),
-               [&](std::uint16_t i) { return plan_->off(i) == Reason::kSplit; });
+  std::vector<std::uint16_t> live, off;
+  for (std::uint16_t i : named) (plan_->off(i) == Reason::kSplit ? live : off).push_back(i);
   PlanPlacement placement = placement_of(conf_, *plan_, live);
   placement.named = !named.empty();
+  placement.off = std::move(off);
   plan_->placements.push_back(std::move(placement));
 }
 

@@ -79,12 +79,14 @@ struct Placed {
   bandit::Draws arm_draws;
   std::uint64_t identity;
   std::uint16_t index;  // into Plan::experiments
+  std::uint8_t arms;    // that the plan knows; the zone's table may be younger
 };
 
 // What a location's experiment directive names.
 struct PlanPlacement {
-  bool named = false;        // by at least one definition
-  int unit = -1;             // of the plain ones
+  bool named = false;              // by at least one definition
+  std::vector<std::uint16_t> off;  // experiments that are off for everyone, ascending
+  int unit = -1;                   // of the plain ones
   std::vector<Placed> live;  // in document order, without those that are off for everyone: they cost a request nothing
   std::size_t count = 0;     // of them
 };

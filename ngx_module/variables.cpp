@@ -26,10 +26,10 @@ ngx_int_t set(ngx_http_variable_value_t* v, std::string_view text) noexcept {
 }
 
 // Index into the plan's experiments; -1: no definition has it.
-int experiment_at(const Pin& pin, std::uintptr_t data, std::size_t prefix) noexcept {
-  if (data < kMaxSlots) return pin.plan->variables[data];
+int experiment_at(const Plan& plan, std::uintptr_t data, std::size_t prefix) noexcept {
+  if (data < kMaxSlots) return plan.variables[data];
   // Asked for by name at run time (SSI, scripts).
-  return pin.plan->find_variable(view(*reinterpret_cast<const ngx_str_t*>(data)).substr(prefix));
+  return plan.find_variable(view(*reinterpret_cast<const ngx_str_t*>(data)).substr(prefix));
 }
 
 constexpr std::string_view kVariant = "variant_", kReason = "experiment_reason_", kEpoch = "experiment_epoch_",
@@ -40,7 +40,7 @@ inline const Decision* decision_at(ngx_http_request_t* r, std::uintptr_t data, s
   Pin* pin = ensure_decisions(r);
   if (pin == nullptr && r != r->main) pin = ensure_pin(r);  // to say it once
   if (pin == nullptr) return nullptr;
-  int experiment = experiment_at(*pin, data, prefix.size());
+  int experiment = experiment_at(*pin->plan, data, prefix.size());
   const Decision* decision = pin->find(experiment);
   if (decision == nullptr && r != r->main) warn_subrequest(r, *pin, experiment);
   return decision;
@@ -59,8 +59,8 @@ ngx_int_t get_variant(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::
 // Of a variable that was numbered. Pages read their variants in the order of the document more often than not, so the
 // one behind the last is looked at first.
 ngx_int_t get_numbered_variant(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {
-  auto* pin = static_cast<Pin*>(ngx_http_get_module_ctx(r->main, ngx_http_experiment_module));
-  if (pin == nullptr || pin->decided != loc_conf(r).placement) return get_variant(r, v, data);
+  Pin* pin = context_of(r);
+  if (pin == nullptr || pin->plan == nullptr || pin->decided != loc_conf(r).placement) return get_variant(r, v, data);
   const Decision* next = pin->next;
   if (next->index != pin->plan->variables[data]) return get_variant(r, v, data);
   pin->next = next + 1;
@@ -71,10 +71,14 @@ ngx_int_t get_numbered_variant(ngx_http_request_t* r, ngx_http_variable_value_t*
 bandit::Reason absence(ngx_http_request_t* r, std::uintptr_t data) noexcept {
   using bandit::Reason;
   if (r != r->main) return Reason::kSubrequest;
+  const Placement* placement = loc_conf(r).placement;
   const Pin* pin = find_pin(r);
-  int experiment = pin == nullptr ? -1 : experiment_at(*pin, data, kReason.size());
-  Reason off = experiment < 0 ? Reason::kSplit : pin->plan->off(static_cast<std::size_t>(experiment));
-  return off == Reason::kSplit ? Reason::kUnknown : off;
+  const Plan* plan = pin != nullptr ? pin->plan : current_plan();
+  int experiment = plan == nullptr || placement == nullptr ? -1 : experiment_at(*plan, data, kReason.size());
+  if (experiment < 0) return Reason::kUnknown;
+  const auto& off = plan->placements[placement->number].off;
+  bool here = std::binary_search(off.begin(), off.end(), static_cast<std::uint16_t>(experiment));
+  return here ? plan->off(static_cast<std::size_t>(experiment)) : Reason::kUnknown;
 }
 
 ngx_int_t get_reason(ngx_http_request_t* r, ngx_http_variable_value_t* v, std::uintptr_t data) noexcept {

@@ -75,15 +75,19 @@ class Worker {
  private:
   static void on_timer(ngx_event_t* event) noexcept {
     auto* worker = static_cast<Worker*>(event->data);
-    if (ngx_exiting || ngx_terminate || ngx_quit) {
-      worker->leader_.step_down();
-      if (worker->leader_.waits()) ngx_add_timer(event, kWaitMs);
-      return;
-    }
+    const bool ends = ngx_exiting || ngx_terminate || ngx_quit;
     try {
-      worker->tick();
+      if (ends) {
+        worker->leader_.step_down();
+      } else {
+        worker->tick();
+      }
     } catch (...) {
       ngx_log_error(NGX_LOG_ERR, worker->log_, 0, "experiment: out of memory, the plan in use stays");
+    }
+    if (ends) {
+      if (worker->leader_.waits()) ngx_add_timer(event, kWaitMs);
+      return;
     }
     ngx_add_timer(event, worker->builder_ != nullptr || worker->leader_.hurries() ? 1
                          : worker->leader_.waits()                                ? kWaitMs

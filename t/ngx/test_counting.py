@@ -9,6 +9,7 @@ import random
 import re
 import sys
 import threading
+import time
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
@@ -492,3 +493,51 @@ def test_states_of_visitors_who_have_a_variant(edges, backend):
     counted = {name: row["n"] for name, row in total.items() if row["n"]}
     assert counted == dict(collections.Counter(variants)), \
         "pages of an experiment that does not run count nobody"
+
+
+OFF = """
+    server {
+        listen 127.0.0.1:{port};
+        location = / { experiment all; return 200 "$variant_button|$variant_hero|$experiment_reason_hero"; }
+        location = /page { experiment all; add_header X-V "$variant_hero$variant_button"; proxy_pass http://{backend}; }
+        location = /elsewhere { experiment other; return 200 "$experiment_reason_hero"; }
+        location = /metrics { experiment_metrics; }
+    }
+"""
+
+
+@pytest.mark.parametrize("desired", ["draft", "stopped", "archived"])
+def test_nothing_is_live(edges, backend, desired):
+    """Several variables, and requests to a backend, where no experiment of a placement runs: one, and then none is
+    defined."""
+    backend.reset()
+    backend.answer = answer
+    edge = edges(OFF, document(experiment("button", desired=desired), experiment("hero", desired=desired)), backend)
+    reason = {"archived": "stopped"}.get(desired, desired)
+    for _ in range(3):
+        assert get(edge.port, "/", {"X-Account": "a"}).text == f"||{reason}"
+        assert told(get(edge.port, "/page", {"X-Account": "a"})) == {}
+    assert get(edge.port, "/elsewhere", {"X-Account": "a"}).text == "unknown"
+    edge.define(document(experiment("other", unit="account")))
+    edge.wait(lambda: get(edge.port, "/", {"X-Account": "a"}).text == "||unknown")
+    assert get(edge.port, "/elsewhere", {"X-Account": "a"}).text == "unknown"
+
+
+def test_a_variant_comes_while_accounts_are_served(edges, backend):
+    """The zone's table knows the new arm before a worker's plan does."""
+    backend.reset()
+    backend.answer = answer
+    variants = ["control", "green"]
+    edge = edges(OFF, document(experiment("hero", variants, unit="account")), backend)
+    met = set()
+    for name in ("blue", "red", "pink"):
+        variants.append(name)
+        edge.define(document(experiment("hero", variants, unit="account")))
+        end = time.monotonic() + 20
+        while name not in met:
+            assert time.monotonic() < end
+            for number in range(50):
+                text = get(edge.port, "/", {"X-Account": f"account-{number}"}).text
+                assert text.startswith("|") and text.split("|")[2] in ("split", "variant_gone"), text
+                met.add(text.split("|")[1])
+    assert met >= set(variants)
