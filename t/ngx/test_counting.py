@@ -499,7 +499,9 @@ OFF = """
     server {
         listen 127.0.0.1:{port};
         location = / { experiment all; return 200 "$variant_button|$variant_hero|$experiment_reason_hero"; }
-        location = /page { experiment all; add_header X-V "$variant_hero$variant_button"; proxy_pass http://{backend}; }
+        location = /page {
+            experiment all; add_header X-V "$variant_hero$variant_button"; proxy_pass http://{backend};
+        }
         location = /elsewhere { experiment other; return 200 "$experiment_reason_hero"; }
         location = /metrics { experiment_metrics; }
     }
@@ -508,11 +510,11 @@ OFF = """
 
 @pytest.mark.parametrize("desired", ["draft", "stopped", "archived"])
 def test_nothing_is_live(edges, backend, desired):
-    """Several variables, and requests to a backend, where no experiment of a placement runs: one, and then none is
-    defined."""
+    """Several variables, and requests to a backend, where no experiment of a placement runs or is defined."""
     backend.reset()
     backend.answer = answer
-    edge = edges(OFF, document(experiment("button", desired=desired), experiment("hero", desired=desired)), backend)
+    two = document(experiment("button", desired=desired), experiment("hero", desired=desired))
+    edge = edges(OFF, two, backend)
     reason = {"archived": "stopped"}.get(desired, desired)
     for _ in range(3):
         assert get(edge.port, "/", {"X-Account": "a"}).text == f"||{reason}"
