@@ -104,7 +104,7 @@ std::optional<Zone> Zone::adopt(void* memory, std::uint64_t bytes, std::string& 
 
 bool Zone::pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept {
   for (int tries = 0; tries < 8; ++tries) {
-    if (try_pick(block, slot, out)) return true;
+    if (try_pick(block, slot, out) && out.arm < out.epoch->arms) return true;
     if (block.current.load(kRelaxed) == 0) return false;
   }
   return false;

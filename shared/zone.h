@@ -63,7 +63,8 @@ class Zone {
   };
   // The arm that owns `slot` in the current table. False: no epoch assigns yet.
   bool pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept;
-  // The same without looking again where the table is just being replaced.
+  // The same without looking again where the table is just being replaced. The arm is one that the epoch has, which
+  // need not be one that the caller knows.
   bool try_pick(const ExperimentBlock& block, int slot, Pick& out) const noexcept;
   // The epoch with this id, sealed ones included while they are here; nullptr: unknown.
   EpochBlock* find_epoch(const ExperimentBlock& block, std::uint64_t id) const noexcept;
@@ -147,7 +148,7 @@ inline bool Zone::try_pick(const ExperimentBlock& block, int slot, Pick& out) co
   std::atomic_thread_fence(std::memory_order_acquire);
   out = {epoch, static_cast<int>(arm)};
   // Same epoch before and after: its table was not released in between, so the byte is its own.
-  return block.current.load(std::memory_order_relaxed) == current && arm < epoch->arms;
+  return block.current.load(std::memory_order_relaxed) == current;
 }
 
 }  // namespace experiment::shared
