@@ -261,6 +261,7 @@ def test_a_test_beside_a_running_server_changes_nothing(edges):
     for unit in range(20):
         get(edge.port, "/", {"X-Account": str(unit)})
     edge.wait(lambda: any(edge.state.glob("counters/*.json")))
+    edge.wait(lambda: len(set(edge.children())) == 4)  # two workers, the cache's manager and loader
     before = listing(edge.state), edge.metrics(), set(edge.children())
     assert edge.test().returncode == 0
     assert (listing(edge.state), edge.metrics(), set(edge.children())) == before
