@@ -19,13 +19,13 @@ WARNINGS  := -Wall -Wextra -Werror
 SANITIZE_CC := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1 -g1,-O2 -g)
 SANITIZE_LD := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -Wl$(comma)-z$(comma)nodelete)
 CXXFLAGS  := -std=c++17 -O2 -g $(WARNINGS) -I.
-LIBS      := -lcrypto
+LIBS      := -lhiredis -lssl -lcrypto
 MODULE    := $(B)/ngx_http_experiment_module.so
 CTL       := $(B)/experimentctl
 
 PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
              libgtest-dev libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
-             python3-jsonschema valgrind curl procps mount
+             python3-jsonschema python3-redis libhiredis-dev redis-server redis-sentinel valgrind curl procps mount
 BENCH_PACKAGES := valgrind wrk
 
 LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)

@@ -37,4 +37,10 @@ std::optional<StoredDocument> FileStore::last_good() {
   }
 }
 
+Published FileStore::publish(const Publication&) { return {}; }
+std::vector<DocumentVersion> FileStore::history(std::string&) { return {}; }
+void FileStore::record(const AuditEntry&, std::string&) {}
+std::vector<AuditEntry> FileStore::audit(std::size_t, std::string&) { return {}; }
+std::vector<EdgeReport> FileStore::edges(std::string&) { return {}; }
+
 }  // namespace experiment::shared

@@ -36,6 +36,11 @@ class FileStore : public Store {
 
   Answer exchange(const Exchange& wants) override;
   std::optional<StoredDocument> last_good() override;
+  Published publish(const Publication& publication) override;
+  std::vector<DocumentVersion> history(std::string& error) override;
+  void record(const AuditEntry& entry, std::string& error) override;
+  std::vector<AuditEntry> audit(std::size_t most, std::string& error) override;
+  std::vector<EdgeReport> edges(std::string& error) override;
 
  private:
   StateDirectory directory_;

@@ -18,11 +18,21 @@
 
 namespace experiment::shared {
 
+// Kills are a set to which nodes and people add without asking each other, and of which only a resume takes away what
+// it has seen: a kill keeps its id, and the one that was lifted stays as a record of that, so that no older copy of the
+// state brings it back.
+struct Lift {
+  std::string by, reason;
+  std::int64_t at_s = 0;  // unix time
+};
 struct Kill {
   std::string variant;  // empty: the whole experiment
   std::string reason;
   std::string by;         // who: "kill file PATH", "experimentctl"
   std::int64_t at_s = 0;  // unix time
+  std::uint64_t id = 0;   // random; 0: made before kills had one, told apart by what it says
+  std::optional<Lift> lifted = std::nullopt;
+  bool stands() const noexcept { return !lifted; }
 };
 
 struct EpochRecord {
@@ -57,9 +67,23 @@ struct ExperimentRuntime {
 
 struct Runtime {
   std::uint64_t version = 0;
-  std::vector<Kill> kill_all;                                         // non-empty: everything is killed
+  std::uint64_t document = 0;  // version of the document that it was last brought in line with; 0: not known
+  std::vector<Kill> kill_all;  // one that stands: everything is killed
   std::map<std::string, ExperimentRuntime, std::less<>> experiments;  // by key; kept when the document drops one
 };
+
+// What both know, the newer of it where they differ: the join of two copies of one state, whatever happened to them in
+// between (a failover that forgot, a node that was cut off). Commutative, associative and idempotent but for `version`,
+// which is the larger one. Generations: the higher one. Epochs of one generation: united by id, the highest assigns.
+// Kills: united, lifted wins.
+Runtime join(const Runtime& a, const Runtime& b);
+bool operator==(const ExperimentRuntime& a, const ExperimentRuntime& b);
+
+// One experiment's state as JSON text, and back: as in encode_runtime, without a checksum.
+std::string encode_experiment_runtime(const ExperimentRuntime& experiment);
+std::optional<ExperimentRuntime> decode_experiment_runtime(std::string_view text, std::string& error);
+std::string encode_kills(const std::vector<Kill>& kills);
+std::optional<std::vector<Kill>> decode_kills(std::string_view text, std::string& error);
 
 // JSON text with its checksum: {"format":1,"checksum":"<16 hex of XXH3_64 of the dumped state>","state":{...}}.
 std::string encode_runtime(const Runtime& runtime);

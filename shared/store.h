@@ -32,6 +32,10 @@ struct Exchange {
   std::optional<std::string> good_document;
   bool counters_only = false;      // at the end of a process: nothing is asked of document and runtime
   std::uint64_t known_others = 0;  // mark of the other instances' totals the caller has
+  // Experiments whose totals the caller wants in Answer::others; nullopt: all. A store may answer with more.
+  std::optional<std::vector<std::string>> learning;
+  // What this edge does, for Store::edges(): a JSON object. Kept when it changed or the store's copy gets old.
+  std::optional<std::string> report;
 };
 
 struct Answer {
@@ -45,8 +49,47 @@ struct Answer {
       own;  // with counters_written: all of this instance's totals, those that its zone has dropped included
   std::optional<Counters> others;  // sum over the other instances, when it changed since known_others
   std::uint64_t others_mark = 0;
+  // Whether this node is the one that brings the runtime state in line with documents and allocates; others adopt.
+  bool allocates = true;
   // One line each: place, what happened, consequence; the rest of the exchange still holds.
   std::vector<std::string> errors;
+};
+
+// A document on its way into the store.
+struct Publication {
+  std::string text;
+  std::optional<std::uint64_t> expected;  // the version that it was made from; nullopt: whatever stands there
+  std::string by;                         // who publishes
+  std::int64_t at_s = 0;                  // unix time
+};
+struct Published {
+  bool written = false;
+  bool conflict = false;      // another version stands than was expected; nothing was written
+  std::uint64_t version = 0;  // that stands now
+  std::string error;          // one line; empty: the store answered
+};
+
+struct DocumentVersion {
+  std::uint64_t version = 0;
+  std::int64_t at_s = 0;  // unix time; 0: not known
+  std::string by;
+  std::string text;
+};
+
+// What somebody did through the store: who, when, what and why.
+struct AuditEntry {
+  std::int64_t at_s = 0;  // unix time
+  std::string by;
+  std::string verb;    // "publish", "kill", ...
+  std::string target;  // "KEY", "KEY/VARIANT", "*" or empty
+  std::string reason;
+  std::string detail;  // "definitions 41 -> 42"
+};
+
+struct EdgeReport {
+  std::string instance;
+  std::int64_t age_s = 0;  // since it was written, by the store's clock
+  std::string text;        // Exchange::report
 };
 
 class Store {
@@ -56,6 +99,16 @@ class Store {
   virtual Answer exchange(const Exchange& wants) = 0;
   // The last document that a node accepted, for a start with a bad or missing current one; nullopt: none was ever kept.
   virtual std::optional<StoredDocument> last_good() = 0;
+
+  // What tools do. `error`: one line, empty when the store answered; what it returns then is all there is.
+  // The text is stored as it is: whether a node would accept it is the caller's to check.
+  virtual Published publish(const Publication& publication) = 0;
+  // Documents that were published, the one that stands included, newest first; older ones are forgotten.
+  virtual std::vector<DocumentVersion> history(std::string& error) = 0;
+  virtual void record(const AuditEntry& entry, std::string& error) = 0;
+  // Newest first, at most `most`.
+  virtual std::vector<AuditEntry> audit(std::size_t most, std::string& error) = 0;
+  virtual std::vector<EdgeReport> edges(std::string& error) = 0;
 };
 
 }  // namespace experiment::shared

@@ -1,0 +1,57 @@
+// The servers of a store as one: each call goes to the server that holds its key.
+//
+// Finds masters (sentinels, slot map), follows MOVED and ASK, asks again after READONLY, loads the library of functions
+// where it is missing and may be loaded, and falls back to EVALSHA on servers without functions. Never sleeps: what
+// cannot be answered now is an error reply, and the caller comes again. Synchronous; one thread at a time; used by the
+// leader's step and by tools.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "shared/redis_link.h"
+#include "shared/redis_reply.h"
+#include "shared/redis_url.h"
+
+namespace experiment::shared {
+
+struct RedisCall {
+  std::string key;                 // decides the server; the first key of a function
+  std::string function;            // of the library; empty: a plain command
+  std::vector<std::string> words;  // arguments of the function; or the whole command, its name first
+  bool read_only = false;          // functions that write nothing
+};
+
+struct RedisAnswers {
+  std::vector<RedisReply> replies;  // one per call; where none could be had an error reply that begins with "LINK "
+  std::vector<std::string> faults;  // one line each, for the log: "HOST:PORT: what happened"
+  bool away = false;                // at least one call reached no server
+};
+
+class RedisServers {
+ public:
+  // `link` outlives this object. `may_load`: whether a missing library is loaded (refused by the server's ACL as a
+  // rule).
+  RedisServers(StoreUrl url, RedisLink& link, bool may_load);
+  ~RedisServers();
+
+  RedisAnswers call(const std::vector<RedisCall>& calls);
+  // Tells the link where pushes on `channel` come from: the master that holds `key`. Called again whenever that moved.
+  void listen(const std::string& channel, const std::string& key);
+  // Loads the library on every master, replacing another version. Returns one line per server that refused.
+  std::vector<std::string> load_library();
+  // Every master that is known now, for tools that look at each.
+  std::vector<RedisEndpoint> masters();
+  RedisRoundTrip ask(const RedisEndpoint& server, const std::vector<std::vector<std::string>>& commands);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace experiment::shared
