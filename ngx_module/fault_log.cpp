@@ -17,7 +17,7 @@ std::string_view without_head(std::string_view line) noexcept {
 
 }  // namespace
 
-FaultLog::FaultLog(ngx_log_t* real) noexcept : real_(real) {
+FaultLog::FaultLog(ngx_log_t* alerts) noexcept : alerts_(alerts) {
   log_.log_level = NGX_LOG_INFO;
   log_.writer = write;
   log_.wdata = this;
@@ -34,7 +34,8 @@ void FaultLog::write(ngx_log_t* log, ngx_uint_t level, u_char* line, std::size_t
   std::string_view text = without_head({reinterpret_cast<char*>(line), length});
   self.length_ = std::min(text.size(), sizeof(self.text_));
   std::memcpy(self.text_, text.data(), self.length_);
-  if (level <= NGX_LOG_ALERT) ngx_log_error(level, self.real_, 0, "experiment: %*s", self.length_, self.text_);
+  if (level <= NGX_LOG_ALERT && self.alerts_ != nullptr)
+    ngx_log_error(level, self.alerts_, 0, "experiment: %*s", self.length_, self.text_);
 }
 
 }  // namespace experiment::ngx

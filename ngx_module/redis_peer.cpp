@@ -1,26 +1,11 @@
 #include "ngx_module/redis_peer.h"
 
-#include <algorithm>
-
 #include "ngx_module/socket_address.h"
 
 namespace experiment::ngx {
 namespace {
 
-constexpr ngx_msec_t kLeastBackoffMs = 100;
-constexpr ngx_msec_t kMostBackoffMs = 1000;
-constexpr ngx_msec_t kRefusedBackoffMs = 5000;
-
-ngx_msec_t between(ngx_msec_t least, ngx_msec_t most) noexcept {
-  return least + static_cast<ngx_msec_t>(ngx_random()) % (most - least + 1);
-}
-
-ngx_msec_t backoff_ms(std::size_t failures, bool refused) noexcept {
-  if (refused) return between(kRefusedBackoffMs, kRefusedBackoffMs * 11 / 10);
-  if (failures == 0) return between(1, kLeastBackoffMs);
-  ngx_msec_t most = kLeastBackoffMs << std::min<std::size_t>(failures, 4);
-  return between(kLeastBackoffMs, std::min(most, kMostBackoffMs));
-}
+constexpr ngx_msec_t kNoMemoryMs = 1000;
 
 }  // namespace
 
@@ -64,7 +49,7 @@ void RedisPeer::guarded(F&& act) noexcept {
     close();
     ++failures_;
     stage_ = Stage::kWaiting;
-    set_timer(kMostBackoffMs);
+    set_timer(kNoMemoryMs);
     on_lost();
   }
 }
@@ -191,6 +176,7 @@ void RedisPeer::transmit(std::string bytes) {
 
 void RedisPeer::prove() {
   proved_ = true;
+  backoff_.succeeded();
   if (failures_ == 0) return;
   ngx_log_error(NGX_LOG_NOTICE, log_, 0, "experiment: store at %s answers again, after %uz failed attempts",
                 shared::describe(endpoint_).c_str(), failures_);
@@ -205,7 +191,9 @@ void RedisPeer::lose(const std::string& problem, bool refused) {
   close();
   if (!harmless) ++failures_;
   stage_ = Stage::kWaiting;
-  set_timer(backoff_ms(failures_, refused));
+  const auto now = static_cast<std::int64_t>(ngx_current_msec);
+  backoff_.failed(now, static_cast<std::uint64_t>(ngx_random()), refused);
+  set_timer(static_cast<ngx_msec_t>(backoff_.wait_ms(now)));
   on_lost();
 }
 

@@ -1,8 +1,7 @@
 // A Redis server that this worker is connected to: resolved, connected, and connected again when that ends.
 //
-// One attempt is under way at a time. After one that failed the next begins by itself, between 0.1 and 1 s later (5 s
-// when authentication or TLS was refused), with jitter, since a fleet loses its server at one moment. Lives on the
-// event loop of the worker that leads. What is said over the connection is the derived classes'.
+// One attempt is under way at a time. After one that failed the next begins by itself, when shared::Backoff says so.
+// Lives on the event loop of the worker that leads. What is said over the connection is the derived classes'.
 #pragma once
 
 #include <memory>
@@ -12,6 +11,7 @@
 #include "ngx_module/ngx.h"
 #include "ngx_module/redis_connection.h"
 #include "ngx_module/store_conf.h"
+#include "shared/backoff.h"
 
 namespace experiment::ngx {
 
@@ -85,6 +85,7 @@ class RedisPeer : private RedisConnection::Owner {
   std::vector<SocketAddress> addresses_;         // of the attempt
   std::size_t next_address_ = 0, addresses_left_ = 0;
   std::size_t attempts_ = 0, failures_ = 0;
+  shared::Backoff backoff_;
   bool proved_ = false;  // since it was connected
   std::string problem_;
   bool refused_ = false;

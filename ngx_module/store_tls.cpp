@@ -1,6 +1,9 @@
 #include "ngx_module/store_tls.h"
 
+#include <utility>
+
 #include "ngx_module/config_error.h"
+#include "ngx_module/fault_log.h"
 #include "ngx_module/socket_address.h"
 
 #if (NGX_SSL)
@@ -25,10 +28,11 @@ bool is_address(const std::string& name) {
   return literal_address(endpoint).has_value();
 }
 
-// nginx's own line has OpenSSL's reason, this one the parameter.
-char* unusable(ngx_conf_t* cf, const char* parameter, const std::string& path, const char* what) noexcept {
-  ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%s=%s\" in \"experiment_store\" cannot be used, expected %s", parameter,
-                     path.c_str(), what);
+// One line, with what OpenSSL says.
+char* unusable(ngx_conf_t* cf, const char* parameter, const std::string& path, const char* what, FaultLog& faults) {
+  std::string why = faults.take("out of memory");
+  ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%s=%s\" in \"experiment_store\", expected %s: %s", parameter,
+                     path.c_str(), what, why.c_str());
   return conf_error();
 }
 
@@ -47,29 +51,42 @@ ngx_ssl_t* make_context(ngx_conf_t* cf) noexcept {
   return tls;
 }
 
+// What nginx says about these files is a part of our line.
+template <typename F>
+bool loads(ngx_ssl_t* tls, FaultLog& faults, F&& load) noexcept {
+  ngx_log_t* log = std::exchange(tls->log, faults.log());
+  const ngx_uint_t to_stderr = std::exchange(ngx_use_stderr, 0);
+  const bool loaded = load();
+  ngx_use_stderr = to_stderr;
+  tls->log = log;
+  return loaded;
+}
+
+bool load_certificate(ngx_conf_t* cf, const shared::RedisAccess& access, ngx_ssl_t* tls) noexcept {
+  ngx_str_t certificate = borrow(access.certificate_file), key = borrow(access.key_file);
+  return ngx_ssl_certificate(cf, tls, &certificate, &key, nullptr) == NGX_OK;
+}
+
+bool load_authorities(ngx_conf_t* cf, const shared::RedisAccess& access, ngx_ssl_t* tls) noexcept {
+  SSL_CTX_set_verify_depth(tls->ctx, kChainDepth);
+  if (access.ca_file.empty()) return SSL_CTX_set_default_verify_paths(tls->ctx) == 1;
+  ngx_str_t ca = borrow(access.ca_file);
+  return ngx_ssl_trusted_certificate(cf, tls, &ca, kChainDepth) == NGX_OK;
+}
+
 }  // namespace
 
 char* load_tls(ngx_conf_t* cf, StoreConf& store) {
   const auto& access = store.access;
   ngx_ssl_t* tls = make_context(cf);
   if (tls == nullptr) return conf_error();
-  if (!access.certificate_file.empty()) {
-    ngx_str_t certificate = copy(cf->pool, access.certificate_file), key = copy(cf->pool, access.key_file);
-    if (certificate.data == nullptr || key.data == nullptr) return conf_error();
-    if (ngx_ssl_certificate(cf, tls, &certificate, &key, nullptr) != NGX_OK) {
-      return unusable(cf, "certificate", access.certificate_file,
-                      "a PEM file with our certificate, to which the one of key= belongs");
-    }
+  FaultLog faults(nullptr);
+  if (!access.certificate_file.empty() && !loads(tls, faults, [&] { return load_certificate(cf, access, tls); })) {
+    return unusable(cf, "certificate", access.certificate_file,
+                    "a PEM file with a certificate, and its key in that of key=", faults);
   }
-  if (access.ca_file.empty()) {
-    if (SSL_CTX_set_default_verify_paths(tls->ctx) != 1) return unusable(cf, "ca", "", "the system's certificates");
-    SSL_CTX_set_verify_depth(tls->ctx, kChainDepth);
-  } else {
-    ngx_str_t ca = copy(cf->pool, access.ca_file);
-    if (ca.data == nullptr) return conf_error();
-    if (ngx_ssl_trusted_certificate(cf, tls, &ca, kChainDepth) != NGX_OK)
-      return unusable(cf, "ca", access.ca_file, "a PEM file with certificates that sign those of servers");
-  }
+  if (!loads(tls, faults, [&] { return load_authorities(cf, access, tls); }))
+    return unusable(cf, "ca", access.ca_file, "a PEM file with the certificates that servers' are signed by", faults);
   // In place of nginx's own callback, which goes on with any certificate and leaves it to be judged later.
   SSL_CTX_set_verify(tls->ctx, SSL_VERIFY_PEER, nullptr);
   store.tls = tls;
