@@ -37,7 +37,10 @@ void RedisCaller::on_reply(shared::RedisReply reply) {
   replies.push_back(std::move(reply));
   if (replies.size() < request_->count) return;
   clear_timer();
-  prove();
+  if (std::size_t failures = prove(); failures != 0) {
+    ngx_log_error(NGX_LOG_NOTICE, log_, 0, "experiment: store at %s answers again, after %uz failed attempts",
+                  shared::describe(endpoint()).c_str(), failures);
+  }
   answer();
 }
 

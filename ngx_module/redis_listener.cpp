@@ -1,5 +1,7 @@
 #include "ngx_module/redis_listener.h"
 
+#include <utility>
+
 namespace experiment::ngx {
 namespace {
 
@@ -28,7 +30,10 @@ void RedisListener::on_ready() {
 
 // Everything that comes to a subscriber is an array that begins with its kind.
 void RedisListener::on_reply(shared::RedisReply reply) {
-  if (reply.is_error()) return lose("SUBSCRIBE was refused: " + reply.text.substr(0, reply.text.find(' ')), true);
+  if (reply.is_error()) {
+    lose("SUBSCRIBE was refused: " + reply.text.substr(0, reply.text.find(' ')), true);
+    return tell();
+  }
   bool known = reply.is_array() && !reply.items.empty() && reply.items[0].is_text();
   if (!known) return lose("not what a subscriber is told");
   take(reply.items[0].text);
@@ -57,14 +62,16 @@ void RedisListener::on_timer() {
   transmit(shared::format_command({"PING"}));
 }
 
-// A server that is away is told of by who asks it.
-void RedisListener::on_lost() noexcept {
-  subscribed_ = pinged_ = false;
-  if (!refused() || told_) return;
-  told_ = true;
+// Who asks the server tells of all other troubles.
+void RedisListener::tell() noexcept {
+  if (std::exchange(told_, true)) return;
   ngx_log_error(NGX_LOG_WARN, log_, 0,
                 "experiment: changes of the store are seen when it is looked at, not when they are made: %s",
                 problem().c_str());
+}
+
+void RedisListener::on_lost() noexcept {
+  subscribed_ = pinged_ = false;
 }
 
 }  // namespace experiment::ngx

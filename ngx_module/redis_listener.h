@@ -28,12 +28,13 @@ class RedisListener final : public RedisPeer {
   void on_timer() override;
   bool is_idle() const noexcept override { return subscribed_ && !pinged_; }
   void take(const std::string& kind);
+  void tell() noexcept;
 
   std::string channel_;
   std::function<void()> hint_;
   bool subscribed_ = false;
   bool pinged_ = false;
-  bool told_ = false;  // that it is refused
+  bool told_ = false;  // that SUBSCRIBE is refused
 };
 
 }  // namespace experiment::ngx

@@ -1,5 +1,7 @@
 #include "ngx_module/redis_peer.h"
 
+#include <utility>
+
 #include "ngx_module/socket_address.h"
 
 namespace experiment::ngx {
@@ -174,13 +176,10 @@ void RedisPeer::transmit(std::string bytes) {
   if (connection_->state() == RedisConnection::State::kBroken) lose(connection_->problem(), connection_->refused());
 }
 
-void RedisPeer::prove() {
+std::size_t RedisPeer::prove() noexcept {
   proved_ = true;
   backoff_.succeeded();
-  if (failures_ == 0) return;
-  ngx_log_error(NGX_LOG_NOTICE, log_, 0, "experiment: store at %s answers again, after %uz failed attempts",
-                shared::describe(endpoint_).c_str(), failures_);
-  failures_ = 0;
+  return std::exchange(failures_, 0);
 }
 
 void RedisPeer::lose(const std::string& problem, bool refused) {

@@ -45,8 +45,8 @@ class RedisPeer : private RedisConnection::Owner {
   // on_timer() comes in so many milliseconds, in place of what was said before. Requires: kReady.
   void set_timer(ngx_msec_t ms) noexcept;
   void clear_timer() noexcept;
-  // The server did what was asked: later troubles begin anew.
-  void prove();
+  // The server did what was asked: later troubles begin anew. Returns: how many attempts failed before.
+  std::size_t prove() noexcept;
   // Closes the connection, or ends the attempt.
   void lose(const std::string& problem, bool refused = false);
 
