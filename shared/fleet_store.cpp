@@ -1,5 +1,6 @@
 #include "shared/fleet_store.h"
 
+#include <cstdio>
 #include <exception>
 #include <utility>
 
@@ -8,6 +9,8 @@
 namespace experiment::shared {
 namespace {
 
+constexpr const char* kName = "fleet.json";
+constexpr std::size_t kMaxNameBytes = 65536;
 constexpr std::int64_t kReplayNs = std::int64_t{3600} * 1'000'000'000;
 constexpr auto kKeepEvery = std::chrono::seconds(10);  // runtime.json of a thousand experiments has megabytes
 
@@ -26,16 +29,53 @@ void append(std::vector<std::string>& to, std::vector<std::string>& from) {
 
 }  // namespace
 
-FleetStore::FleetStore(std::unique_ptr<RedisStore> redis, std::string directory, const std::string& instance)
+FleetStore::FleetStore(std::unique_ptr<RedisStore> redis, std::string name, std::string directory,
+                       const std::string& instance)
     : redis_(std::move(redis)),
+      name_(std::move(name)),
       directory_(std::move(directory)),
       documents_(directory_),
       runtime_(directory_),
       counters_(directory_, instance, CounterFiles::Gone::kKeep) {}
 
-void FleetStore::begin() {
+void FleetStore::begin(Answer& answer) {
+  if (!is_ours() && !take(answer)) return;
   begun_ = true;
   if (const auto good = last_good()) redis_->offer(*good);
+}
+
+bool FleetStore::is_ours() const {
+  std::string error;
+  const auto state = open_state(read_file(directory_.file(kName), kMaxNameBytes).text, error);
+  return state && state->value("store", std::string()) == name_;
+}
+
+// Makes the directory this store's. False: it cannot be written, and nothing in it is used.
+bool FleetStore::take(Answer& answer) {
+  const FileLock lock = directory_.lock();
+  std::string error = lock.error();
+  if (lock.held()) {
+    move_aside(answer);
+    error = replace_file(directory_.file(kName), seal_state({{"store", name_}}));
+  }
+  if (error.empty()) return true;
+  answer.errors.push_back(error + "; nothing of the store is kept on this machine");
+  return false;
+}
+
+// Requires: the directory's lock is held.
+void FleetStore::move_aside(Answer& answer) {
+  std::vector<std::string> paths{directory_.file("runtime.json"), directory_.file("definitions.good.json"),
+                                 directory_.file("counters/folded.json")};
+  Answer seen;
+  counters_.exchange({}, seen);
+  for (const auto& retired : counters_.retired())
+    paths.push_back(directory_.file("counters/" + retired.instance + ".json"));
+  std::string moved;
+  for (const std::string& path : paths) {
+    if (std::rename(path.c_str(), (path + ".former").c_str()) == 0) moved += (moved.empty() ? "" : ", ") + path;
+  }
+  if (!moved.empty()) answer.notices.push_back(moved + ": not of this store, kept with the ending .former");
 }
 
 Answer FleetStore::exchange(const Exchange& wants) {
@@ -43,14 +83,14 @@ Answer FleetStore::exchange(const Exchange& wants) {
   Exchange remote = wants;
   remote.good_document.reset();
   try {
-    if (!begun_) begin();
-    if (!wants.counters_only) look_at_runtime(local);
-    if (wants.counters) keep_counters(wants, remote, local);
+    if (!begun_) begin(local);
+    if (begun_ && !wants.counters_only) look_at_runtime(local);
+    if (begun_ && wants.counters) keep_counters(wants, remote, local);
   } catch (const std::exception& problem) {  // memory ran out; the rest still holds
     local.errors.push_back(directory_.file("") + ": " + problem.what() + "; tried again at the next exchange");
   }
   Answer answer = redis_->exchange(remote);
-  if (!wants.counters_only) {
+  if (begun_ && !wants.counters_only) {
     documents_.keep_good(wants, local);
     keep_runtime(local);
   }
@@ -58,10 +98,12 @@ Answer FleetStore::exchange(const Exchange& wants) {
   answer.own = std::move(local.own);
   answer.runtime_unreadable = answer.runtime_unreadable || (local.runtime_unreadable && redis_->runtime().version == 0);
   append(answer.errors, local.errors);
+  append(answer.notices, local.notices);
   return answer;
 }
 
 std::optional<StoredDocument> FleetStore::last_good() {
+  if (!begun_ && !is_ours()) return std::nullopt;
   try {
     return documents_.last_good();
   } catch (const std::exception&) {

@@ -3,7 +3,9 @@
 // Redis decides. The state directory keeps the last good document, the last runtime state and this node's counters, so
 // that an edge restarts without Redis and gives back what Redis forgot. Kills that experimentctl writes into the
 // directory hold at once and go to the fleet when they can. Totals of instances that are gone (restarts, upgrades) are
-// sent again for an hour. Used by the leader, in its step's thread; see file_store.h for the files.
+// sent again for an hour. A directory belongs to one store (`fleet.json` says which): what it holds of another one, or
+// of a node of its own, is moved aside and never mixed in. Used by the leader, in its step's thread; see file_store.h
+// for the other files.
 #pragma once
 
 #include <chrono>
@@ -21,8 +23,9 @@ namespace experiment::shared {
 
 class FleetStore : public Store {
  public:
-  // `instance`: the zone's id, 22 base64url characters; the same as in `redis`.
-  FleetStore(std::unique_ptr<RedisStore> redis, std::string directory, const std::string& instance);
+  // `instance`: the zone's id, 22 base64url characters; the same as in `redis`. `name`: of the store, URL and
+  // namespace.
+  FleetStore(std::unique_ptr<RedisStore> redis, std::string name, std::string directory, const std::string& instance);
   FleetStore(const FleetStore&) = delete;
   FleetStore& operator=(const FleetStore&) = delete;
 
@@ -36,13 +39,17 @@ class FleetStore : public Store {
 
  private:
   using Clock = std::chrono::steady_clock;
-  void begin();
+  void begin(Answer& answer);
+  bool is_ours() const;
+  bool take(Answer& answer);
+  void move_aside(Answer& answer);
   void look_at_runtime(Answer& answer);
   void keep_runtime(Answer& answer);
   void keep_counters(const Exchange& wants, Exchange& remote, Answer& answer);
   void replay_retired();
 
   std::unique_ptr<RedisStore> redis_;
+  std::string name_;
   StateDirectory directory_;
   DocumentFiles documents_;
   RuntimeFile runtime_;
