@@ -110,16 +110,21 @@ tsan: setup ## run bandit and shared under ThreadSanitizer, threads standing in 
 	@./$(B)/unit/tsan --gtest_brief=1 --gtest_filter='*Threads*:ZoneSync*:Conductor*:RotatingFilter*'
 
 FUZZ_SECONDS ?= 20
-FUZZ := $(B)/fuzz/assignment_cookie
-$(FUZZ): t/fuzz/assignment_cookie_fuzz.cpp bandit/assignment.cpp \
-         $(patsubst %,shared/%.cpp,assignment_cookie base64url hmac_sha256 key_ring)
-	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) $(CLANG_CHECKS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
-corpus: $(FUZZ)
-	@./$(FUZZ) -runs=0 t/fuzz/corpus/assignment_cookie 2> $(FUZZ).log || { cat $(FUZZ).log; exit 1; }
-fuzz: setup $(FUZZ) ## look for inputs that break a parser (FUZZ_SECONDS=20); new ones stay in the build folder
-	@mkdir -p $(B)/fuzz/found && ./$(FUZZ) -max_total_time=$(FUZZ_SECONDS) -max_len=1024 -print_final_stats=1 -artifact_prefix=$(B)/fuzz/ \
-	  $(B)/fuzz/found t/fuzz/corpus/assignment_cookie 2> $(FUZZ).log || { cat $(FUZZ).log; exit 1; }
-	@grep -E '^stat::number_of_executed_units|^Done' $(FUZZ).log
+FUZZED_assignment_cookie := bandit/assignment.cpp $(patsubst %,shared/%.cpp,assignment_cookie base64url hmac_sha256 key_ring)
+FUZZED_redis_reply       := shared/redis_reply.cpp
+FUZZED_redis_topology    := $(patsubst %,shared/%.cpp,redis_reply redis_topology redis_url)
+FUZZ := $(patsubst t/fuzz/%_fuzz.cpp,%,$(wildcard t/fuzz/*_fuzz.cpp))
+.SECONDEXPANSION:
+$(B)/fuzz/%: t/fuzz/%_fuzz.cpp $$(FUZZED_$$*) $(wildcard bandit/*.h shared/*.h)
+	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) $(CLANG_CHECKS) -fsanitize=fuzzer -o $@ $(filter %.cpp,$^) $(LIBS)
+corpus: $(FUZZ:%=$(B)/fuzz/%)
+	@for target in $(FUZZ); do \
+	  $(B)/fuzz/$$target -runs=0 t/fuzz/corpus/$$target 2> $(B)/fuzz/$$target.log || { cat $(B)/fuzz/$$target.log; exit 1; }; done
+fuzz: setup $(FUZZ:%=$(B)/fuzz/%) ## look for inputs that break a parser (FUZZ_SECONDS=20 each); new ones stay in the build folder
+	@for target in $(FUZZ); do found=$(B)/fuzz/found/$$target; log=$(B)/fuzz/$$target.log; mkdir -p $$found; \
+	  $(B)/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=1024 -print_final_stats=1 -artifact_prefix=$(B)/fuzz/$$target- \
+	    $$found t/fuzz/corpus/$$target 2> $$log || { cat $$log; exit 1; }; \
+	  echo "$$target" $$(grep -E '^stat::number_of_executed_units|^Done' $$log); done
 
 integration: module ## run the tests against a real nginx; T= selects
 	@$(MAKE) -s -j2 $(CTL)
