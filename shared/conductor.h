@@ -87,11 +87,11 @@ class Conductor {
   std::uint64_t seen_document_ = 0;     // version that was read last, refused ones included
   std::uint64_t document_version_ = 0;  // version in use
   Runtime runtime_;
-  std::uint64_t stored_runtime_ = 0;     // version that the store has
-  bool runtime_unread_ = false;          // there is one, and it could not be read yet
-  std::optional<Runtime> restored_;      // of the leader before, until the store was read
-  bool unsaved_ = false;                 // runtime_ is ahead of the store
-  std::vector<KillLine> unsaved_kills_;  // of the kill file; none is lost to what another wrote
+  std::uint64_t stored_runtime_ = 0;  // version that the store has
+  bool runtime_unread_ = false;       // there is one, and it could not be read yet
+  std::optional<Runtime> restored_;   // of the leader before, until the store was read
+  bool unsaved_ = false;              // runtime_ is ahead of the store
+  Runtime unsaved_kills_;             // of the kill file; none is lost to what another wrote
   bool store_writable_ = true;
   Counters own_;  // of this instance, as the store has them
   Counters others_;

@@ -1,28 +1,14 @@
 #include "shared/runtime_file.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <utility>
+
+#include "shared/kills.h"
 
 namespace experiment::shared {
 namespace {
 
 constexpr std::size_t kMaxBytes = std::size_t{256} << 20;
-
-// Adds the kills that `into` lacks: one per variant is enough to kill it.
-void unite(std::vector<Kill>& into, const std::vector<Kill>& from) {
-  for (const Kill& kill : from) {
-    const auto same = [&](const Kill& other) { return other.variant == kill.variant; };
-    if (std::none_of(into.begin(), into.end(), same)) into.push_back(kill);
-  }
-}
-
-void unite_kills(Runtime& into, const Runtime& from) {
-  unite(into.kill_all, from.kill_all);
-  for (const auto& [key, experiment] : from.experiments) {
-    if (!experiment.kills.empty()) unite(into.experiments[key].kills, experiment.kills);
-  }
-}
 
 }  // namespace
 
