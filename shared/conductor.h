@@ -26,6 +26,7 @@ struct StepInput {
   std::int64_t now_ms = 0;         // unix time
   std::optional<Counters> totals;  // this zone's, when they were collected: then the allocator looks
   bool flush = false;              // write them to the store
+  bool hint = false;               // something changed in the store, it is said
 };
 
 enum class Severity : std::uint8_t { kNotice, kWarning, kError };

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "shared/checked_json.h"
+#include "shared/kills.h"
 
 namespace experiment::shared {
 namespace {
@@ -48,17 +49,6 @@ ExperimentRuntime join_one(const ExperimentRuntime& mine, const ExperimentRuntim
   a.experiments["x"] = mine;
   b.experiments["x"] = theirs;
   return std::move(join(a, b).experiments["x"]);
-}
-
-std::vector<Kill> join_kills(const std::vector<Kill>& mine, const std::vector<Kill>& theirs) {
-  Runtime a, b;
-  a.kill_all = mine;
-  b.kill_all = theirs;
-  return std::move(join(a, b).kill_all);
-}
-
-bool same_kills(const std::vector<Kill>& a, const std::vector<Kill>& b) {
-  return encode_kills(a) == encode_kills(b);
 }
 
 }  // namespace
@@ -157,7 +147,11 @@ void RedisControl::take_field(const std::string& name, const std::string& value,
   } else if (name == kKills) {
     auto theirs = decode_kills(value, error);
     if (theirs) {
-      newest_.kill_all = joined ? join_kills(newest_.kill_all, *theirs) : *theirs;
+      if (joined) {
+        unite_kills(newest_.kill_all, *theirs);
+      } else {
+        newest_.kill_all = *theirs;
+      }
       ahead_.erase(name);
       if (!same_kills(newest_.kill_all, *theirs)) ahead_.insert(name);
       return;
@@ -228,9 +222,7 @@ void RedisControl::offer(const Runtime& known) {
     ahead_.insert(std::string(kExperiment) + key);
     refresh();
   }
-  std::vector<Kill> kills = join_kills(newest_.kill_all, known.kill_all);
-  if (!same_kills(kills, newest_.kill_all)) {
-    newest_.kill_all = std::move(kills);
+  if (unite_kills(newest_.kill_all, known.kill_all)) {
     ahead_.insert(kKills);
     refresh();
   }
