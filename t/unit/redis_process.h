@@ -41,9 +41,9 @@ class RedisProcess {
   std::string url() const { return "unix:" + socket(); }
 
   void start() {
-    const std::vector<std::string> words{"redis-server", "--port",   "0",       "--unixsocket", socket(),
-                                         "--dir",        folder_,    "--save",  "",             "--appendonly",
-                                         "no",           "--logfile", folder_ + "/log"};
+    const std::vector<std::string> words{"redis-server",  "--port", "0", "--unixsocket", socket(), "--dir",
+                                         folder_,         "--save", "",  "--appendonly", "no",     "--logfile",
+                                         folder_ + "/log"};
     std::vector<char*> argv;
     for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
     argv.push_back(nullptr);
