@@ -135,10 +135,10 @@ integration: module ## run the tests against a real nginx; T= selects
 asan: ## run the tests against a real nginx, the module instrumented by ASan, UBSan and LeakSanitizer; T= selects
 	@$(MAKE) -s module B=$(B)/asan SANITIZE=address,undefined
 	@$(MAKE) -s -j2 $(B)/asan/experimentctl
-	@BUILD=$(B)/asan $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx)
+	@BUILD=$(B)/asan $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx t/life)
 
 test: layers lint unit tsan integration ## everything that CI runs
-	@$(MAKE) -s asan T='t/ngx --ignore=t/ngx/test_learning.py -k "not bad_documents"'
+	@$(MAKE) -s asan T='t/ngx t/life --ignore=t/ngx/test_learning.py -k "not bad_documents"'
 
 soak: module ## the long runs in full
 	@$(MAKE) -s -j2 $(CTL)
