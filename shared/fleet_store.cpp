@@ -12,7 +12,7 @@ namespace {
 constexpr const char* kName = "fleet.json";
 constexpr std::size_t kMaxNameBytes = 65536;
 constexpr std::int64_t kReplayNs = std::int64_t{3600} * 1'000'000'000;
-constexpr auto kKeepEvery = std::chrono::seconds(10);  // runtime.json of a thousand experiments has megabytes
+constexpr int kKeepPause = 20;  // times what writing runtime.json took: that of a thousand experiments has megabytes
 
 // What must be on the disk at once.
 std::string kills_of(const Runtime& runtime) {
@@ -127,13 +127,14 @@ void FleetStore::keep_runtime(Answer& answer) {
   if (kept_ == redis_->runtime_revision()) return;
   std::string kills = kills_of(redis_->runtime());
   if (kills == kept_kills_ && now < keep_due_) return;
-  keep_due_ = now + kKeepEvery;
   if (kept_ == ~std::uint64_t{0} && redis_->runtime().experiments.empty() && redis_->runtime().kill_all.empty()) return;
   Exchange keep;
   keep.known_runtime = file_version_;
   keep.runtime = redis_->runtime();
   Answer kept;
   runtime_.exchange(keep, kept);
+  const auto done = Clock::now();
+  keep_due_ = done + kKeepPause * (done - now);
   append(answer.errors, kept.errors);
   if (!kept.runtime_written) return;  // after a conflict the next look has what was written
   ++file_version_;
