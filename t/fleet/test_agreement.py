@@ -33,7 +33,7 @@ def everywhere(fleet, holds, seconds=5):
         edge.wait(lambda: all(holds(*ask(edge, unit)) for unit in UNITS[:6]), seconds=seconds)
 
 
-def test_a_document_reaches_every_edge_and_means_the_same_there(fleets, redis):
+def test_a_document_reaches_every_edge_and_means_the_same_there(fleets, server, db):
     fleet = fleets(CONF, definitions=document(BUTTON))
     everywhere(fleet, lambda variant, *_: variant)
     answers = [[ask(edge, unit) for unit in UNITS] for edge in fleet]
@@ -46,15 +46,15 @@ def test_a_document_reaches_every_edge_and_means_the_same_there(fleets, redis):
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_a_bad_document_is_refused_and_nothing_changes(fleets, redis):
+def test_a_bad_document_is_refused_and_nothing_changes(fleets, server, db):
     fleet = fleets(CONF, definitions=document(BUTTON))
     everywhere(fleet, lambda variant, *_: variant)
     done = fleet.publish('{"schema": 1, "experiments": [{"key": "button"}]}', check=False)
     assert done.returncode == 1 and "/experiments/0/variants" in done.stderr
-    assert json.loads(redis.client.hget("test:ctl", "d"))["version"] == 1
+    assert json.loads(db.hget("test:ctl", "d"))["version"] == 1
 
 
-def test_kill_and_resume_hold_everywhere(fleets, redis):
+def test_kill_and_resume_hold_everywhere(fleets, server, db):
     fleet = fleets(CONF, definitions=document(BUTTON))
     everywhere(fleet, lambda variant, *_: variant)
     fleet.ctl("kill", "button", "--reason", "it burns", check=True)
@@ -70,11 +70,11 @@ def test_kill_and_resume_hold_everywhere(fleets, redis):
     assert verbs[0] == "resume" and "kill" in verbs and "publish" in verbs
 
 
-def test_the_allocator_dies_and_another_takes_over(fleets, redis):
+def test_the_allocator_dies_and_another_takes_over(fleets, server, db):
     fleet = fleets(CONF, definitions=document(BUTTON))
     everywhere(fleet, lambda variant, *_: variant)
     for n in range(2):
-        holder = redis.client.hget("test:ctl", "lease").split()[0]
+        holder = db.hget("test:ctl", "lease").split()[0]
         (victim,) = [edge for edge in fleet if instance_of(edge) == holder]
         victim.allowed = None
         for pid in [victim.pid, *victim.children()]:
@@ -96,7 +96,7 @@ ADAPTIVE = experiment("button", unit="visitor", allocation={
     "warm_up": {"exposures": 10, "successes": 2, "for": "0s"}})
 
 
-def test_an_allocation_is_one_everywhere(fleets, redis):
+def test_an_allocation_is_one_everywhere(fleets, server, db):
     """Green sells, control does not: shares move, and no edge ever shows an epoch with another share than the others."""
     fleet = fleets(CONF, definitions=document(ADAPTIVE))
     for edge in fleet:
@@ -122,7 +122,7 @@ def test_an_allocation_is_one_everywhere(fleets, redis):
         published = {}
         end = time.monotonic() + 15
         while time.monotonic() < end:
-            current = runtime(redis.client, "button")["epochs"][-1]["id"]
+            current = runtime(db, "button")["epochs"][-1]["id"]
             published.setdefault(current, time.monotonic())
             ripe = max((e for e, at in published.items() if time.monotonic() - at > 2), default=0)
             late += [(n, e, ripe) for n, e in newest.items() if e < ripe]
@@ -134,9 +134,9 @@ def test_an_allocation_is_one_everywhere(fleets, redis):
     assert not late, late[:5]
     assert all(len(seen) == 1 for seen in shares.values()), dict(shares)
     assert len({epoch for epoch, _ in shares}) >= 4
-    last = runtime(redis.client, "button")
+    last = runtime(db, "button")
     assert last["epochs"][-1]["quotas"][1] > 8000, last["epochs"]
     for edge in fleet:
         edge.stop()
     # Every purchase was green's, and the fleet's totals are what all edges counted.
-    assert by_variant(redis.client, "button", 1).keys() == {"green"}
+    assert by_variant(db, "button", 1).keys() == {"green"}

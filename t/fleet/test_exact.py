@@ -48,16 +48,16 @@ def visitors(fleet, **more):
         yield [stack.enter_context(Crowd(edge.port, seed=n + 1, **more)) for n, edge in enumerate(fleet)]
 
 
-def test_three_edges_count_exactly(fleets, redis):
+def test_three_edges_count_exactly(fleets, server, db):
     fleet = fleets(SERVER, definitions=DEFINITIONS, **roomy())
     ready(fleet)
     with visitors(fleet) as crowds:
         time.sleep(8)
-    counted = assert_exact(fleet, redis.client, crowds)
+    counted = assert_exact(fleet, db, crowds)
     assert counted > 1000
 
 
-def test_restarts_reloads_and_killed_workers_lose_nothing(fleets, redis, soak):
+def test_restarts_reloads_and_killed_workers_lose_nothing(fleets, server, db, soak):
     fleet = fleets(SERVER, definitions=DEFINITIONS, allowed="exited on signal 9|was locked by", **roomy(soak))
     ready(fleet)
     chance, crowds = random.Random(5), []
@@ -71,19 +71,19 @@ def test_restarts_reloads_and_killed_workers_lose_nothing(fleets, redis, soak):
         fleet[2].stop()  # an orderly end: the next process has its counts on the disk
         fleet[2].start()
         ready(fleet)
-    assert_exact(fleet, redis.client, crowds, seconds=30)
+    assert_exact(fleet, db, crowds, seconds=30)
 
 
-def test_a_server_that_forgets_everything_is_told_again(fleets, redis):
+def test_a_server_that_forgets_everything_is_told_again(fleets, server, db):
     fleet = fleets(SERVER, definitions=DEFINITIONS, **roomy())
     ready(fleet)
     crowds = []
     for turn in range(3):
         with visitors(fleet) as now:
             time.sleep(2)
-            redis.kill()
+            server.kill()
             time.sleep(1)
-            redis.start()  # nothing was saved
+            server.start()  # nothing was saved
             time.sleep(2)
         crowds += now
-    assert_exact(fleet, redis.client, crowds, seconds=30)
+    assert_exact(fleet, db, crowds, seconds=30)
