@@ -237,8 +237,8 @@ local function merge_epoch(vector, shard, total, sealed, now)
   local length = #vector
   local same = length > 0 and shard and sub(shard, -length) == vector and byte(shard, -length - 1) == 59  -- ";"
   if sealed then
-    local _, place, value, expected = sent(vector)
-    if place then return nil, place, value, expected end
+    local kept, place, value, expected = merged(vector)
+    if kept == false then return nil, place, value, expected end
     return -1
   end
   if not same then
