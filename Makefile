@@ -25,7 +25,7 @@ CTL       := $(B)/experimentctl
 
 PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
              libgtest-dev libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
-             python3-jsonschema python3-redis libhiredis-dev redis-server redis-sentinel valgrind curl procps mount
+             python3-jsonschema python3-redis libhiredis-dev redis-server redis-sentinel openssl valgrind curl procps mount
 BENCH_PACKAGES := valgrind wrk
 
 LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
@@ -89,16 +89,19 @@ $(CTL): $(CTL_OBJ) $(GCC_OBJ)
 $(B)/asan/experimentctl: $(CTL_SRC:%.cpp=$(B)/clang/%.o) $(CLANG_OBJ)
 	@mkdir -p $(@D) && $(CLANGXX) $(CLANG_CHECKS) -o $@ $^ $(LIBS)
 
+# The Redis link of tools is the one of unit tests, too.
+REDIS_SOCKET := $(patsubst %,ctl/%.cpp,redis_socket byte_stream tls_client)
+
 # --- tests ---------------------------------------------------------------------------------------------------------------
 UNIT_SRC := $(wildcard t/unit/*/*_test.cpp)
 define unit_binary # compiler, folder
-$(B)/unit/$(2)-$(1): $$(patsubst %.cpp,$(B)/$(1)/%.o,$$(wildcard t/unit/$(2)/*_test.cpp) $(LIB_SRC))
+$(B)/unit/$(2)-$(1): $$(patsubst %.cpp,$(B)/$(1)/%.o,$$(wildcard t/unit/$(2)/*_test.cpp) $(LIB_SRC) $(REDIS_SOCKET))
 	@mkdir -p $$(@D) && $(if $(filter gcc,$(1)),$(CXX),$(CLANGXX) $(CLANG_CHECKS)) -o $$@ $$^ $(LIBS) -lgtest -lgtest_main -pthread
 endef
-$(foreach c,gcc clang,$(foreach f,bandit shared,$(eval $(call unit_binary,$(c),$(f)))))
-UNIT_BIN := $(foreach c,gcc clang,$(foreach f,bandit shared,$(B)/unit/$(f)-$(c)))
+$(foreach c,gcc clang,$(foreach f,bandit shared ctl,$(eval $(call unit_binary,$(c),$(f)))))
+UNIT_BIN := $(foreach c,gcc clang,$(foreach f,bandit shared ctl,$(B)/unit/$(f)-$(c)))
 
-unit: setup ## build and run the unit tests of bandit and shared, by gcc as it is and by clang with ASan and UBSan; needs no nginx
+unit: setup ## build and run the unit tests of bandit, shared and ctl, by gcc as it is and by clang with ASan and UBSan; needs no nginx
 	@$(MAKE) -s -j2 $(UNIT_BIN) corpus
 	@for test in $(UNIT_BIN); do echo "$$test"; ./$$test --gtest_brief=1 || exit 1; done
 
@@ -170,7 +173,8 @@ layers: ## fail on an include that points the wrong way
 	@bad=$$( { grep -nE '#include "(shared|ngx_module|ctl)/' bandit/*.h bandit/*.cpp; \
 	           grep -nE '#include <(nlohmann|openssl|hiredis|CLI)' bandit/*.h bandit/*.cpp; \
 	           grep -nE '#include "(ngx_module|ctl)/' shared/*.h shared/*.cpp; \
-	           grep -nE '#include <(ngx_|CLI)' shared/*.h shared/*.cpp; \
+	           grep -nE '#include <(ngx_|CLI|openssl/(ssl|x509))' shared/*.h shared/*.cpp; \
+	           grep -nE '#include <hiredis' ngx_module/*.h ngx_module/*.cpp; \
 	           grep -nE '#include "ngx_module/' ctl/*.h ctl/*.cpp; \
 	           grep -nE '#include <ngx_' ngx_module/*.h ngx_module/*.cpp | grep -v '^ngx_module/ngx.h:'; } 2>/dev/null ); \
 	if [ -n "$$bad" ]; then echo "layers: an include points the wrong way"; echo "$$bad"; exit 1; fi
