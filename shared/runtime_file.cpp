@@ -3,8 +3,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "shared/kills.h"
-
 namespace experiment::shared {
 namespace {
 
@@ -46,8 +44,8 @@ void RuntimeFile::look(bool in_any_case) {
   (behind() ? older_ : newest_) = std::move(runtime);
 }
 
-// Somebody removed, damaged or set back the file. What is in use is newer, and goes back into it with the kills of
-// both.
+// Somebody removed, damaged or set back the file. What is in use is newer, and goes back into it with what the file
+// knows beside it.
 void RuntimeFile::mend(Answer& answer) {
   const FileLock lock = directory_.lock();
   if (!lock.held()) {
@@ -57,9 +55,8 @@ void RuntimeFile::mend(Answer& answer) {
   look(true);
   if (!behind() || (!fault_.empty() && !damaged_)) return;  // somebody else was faster
   if (damaged_ && !set_damaged_aside(answer)) return;
-  Runtime mended = *newest_;
+  Runtime mended = older_ ? join(*newest_, *older_) : *newest_;
   const std::string found = older_ ? "had version " + std::to_string(older_->version) : "was missing";
-  if (older_) unite_kills(mended, *older_);
   ++mended.version;
   const std::string as = std::to_string(mended.version);
   if (!write(std::move(mended), answer)) return;
