@@ -102,7 +102,7 @@ class Pair:
 
     def start(self):
         self.made += 1
-        server = RedisServer(self.folder / f"redis{self.made}")
+        server = RedisServer(self.folder / f"redis{self.made}", repl_diskless_sync_delay=0)
         server.db = server.client()
         return server
 
