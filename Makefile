@@ -25,12 +25,12 @@ CTL       := $(B)/experimentctl
 
 PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
              libgtest-dev libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
-             python3-jsonschema python3-redis libhiredis-dev redis-server redis-sentinel valgrind curl procps mount
+             python3-jsonschema python3-redis libhiredis-dev redis-server redis-sentinel openssl valgrind curl procps mount
 BENCH_PACKAGES := valgrind wrk
 
 LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
 CTL_SRC   := $(wildcard ctl/*.cpp)
-MODULE_FILES := config $(wildcard bandit/*.* shared/*.* ngx_module/*.*)
+MODULE_FILES := config $(wildcard bandit/*.* shared/*.* shared/redis/*.lua ngx_module/*.*)
 
 .PHONY: help setup module run test unit tsan asan integration soak fuzz corpus bench layers format lint clean FORCE
 .DEFAULT_GOAL := help
@@ -81,21 +81,27 @@ $(B)/gcc/%.o: %.cpp
 $(B)/clang/%.o: %.cpp
 	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) $(CLANG_CHECKS) -MMD -MP -c $< -o $@
 
+# Embedded by the assembler, of which the depfiles say nothing.
+$(patsubst %,$(B)/%/shared/redis_library.o,gcc clang tsan): $(wildcard shared/redis/*.lua)
+
 $(CTL): $(CTL_OBJ) $(GCC_OBJ)
 	@$(CXX) -o $@ $^ $(LIBS)
 $(B)/asan/experimentctl: $(CTL_SRC:%.cpp=$(B)/clang/%.o) $(CLANG_OBJ)
 	@mkdir -p $(@D) && $(CLANGXX) $(CLANG_CHECKS) -o $@ $^ $(LIBS)
 
+# The Redis link of tools is the one of unit tests, too.
+REDIS_SOCKET := $(patsubst %,ctl/%.cpp,redis_socket byte_stream tls_client)
+
 # --- tests ---------------------------------------------------------------------------------------------------------------
 UNIT_SRC := $(wildcard t/unit/*/*_test.cpp)
 define unit_binary # compiler, folder
-$(B)/unit/$(2)-$(1): $$(patsubst %.cpp,$(B)/$(1)/%.o,$$(wildcard t/unit/$(2)/*_test.cpp) $(LIB_SRC))
+$(B)/unit/$(2)-$(1): $$(patsubst %.cpp,$(B)/$(1)/%.o,$$(wildcard t/unit/$(2)/*_test.cpp) $(LIB_SRC) $(REDIS_SOCKET))
 	@mkdir -p $$(@D) && $(if $(filter gcc,$(1)),$(CXX),$(CLANGXX) $(CLANG_CHECKS)) -o $$@ $$^ $(LIBS) -lgtest -lgtest_main -pthread
 endef
-$(foreach c,gcc clang,$(foreach f,bandit shared,$(eval $(call unit_binary,$(c),$(f)))))
-UNIT_BIN := $(foreach c,gcc clang,$(foreach f,bandit shared,$(B)/unit/$(f)-$(c)))
+$(foreach c,gcc clang,$(foreach f,bandit shared ctl,$(eval $(call unit_binary,$(c),$(f)))))
+UNIT_BIN := $(foreach c,gcc clang,$(foreach f,bandit shared ctl,$(B)/unit/$(f)-$(c)))
 
-unit: setup ## build and run the unit tests of bandit and shared, by gcc as it is and by clang with ASan and UBSan; needs no nginx
+unit: setup ## build and run the unit tests of bandit, shared and ctl, by gcc as it is and by clang with ASan and UBSan; needs no nginx
 	@$(MAKE) -s -j2 $(UNIT_BIN) corpus
 	@for test in $(UNIT_BIN); do echo "$$test"; ./$$test --gtest_brief=1 || exit 1; done
 
@@ -135,10 +141,10 @@ integration: module ## run the tests against a real nginx; T= selects
 asan: ## run the tests against a real nginx, the module instrumented by ASan, UBSan and LeakSanitizer; T= selects
 	@$(MAKE) -s module B=$(B)/asan SANITIZE=address,undefined
 	@$(MAKE) -s -j2 $(B)/asan/experimentctl
-	@BUILD=$(B)/asan $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx)
+	@BUILD=$(B)/asan $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx t/life)
 
 test: layers lint unit tsan integration ## everything that CI runs
-	@$(MAKE) -s asan T='t/ngx --ignore=t/ngx/test_learning.py -k "not bad_documents"'
+	@$(MAKE) -s asan T='t/ngx t/life --ignore=t/ngx/test_learning.py -k "not bad_documents"'
 
 soak: module ## the long runs in full
 	@$(MAKE) -s -j2 $(CTL)
@@ -167,7 +173,8 @@ layers: ## fail on an include that points the wrong way
 	@bad=$$( { grep -nE '#include "(shared|ngx_module|ctl)/' bandit/*.h bandit/*.cpp; \
 	           grep -nE '#include <(nlohmann|openssl|hiredis|CLI)' bandit/*.h bandit/*.cpp; \
 	           grep -nE '#include "(ngx_module|ctl)/' shared/*.h shared/*.cpp; \
-	           grep -nE '#include <(ngx_|CLI)' shared/*.h shared/*.cpp; \
+	           grep -nE '#include <(ngx_|CLI|openssl/(ssl|x509))' shared/*.h shared/*.cpp; \
+	           grep -nE '#include <hiredis' ngx_module/*.h ngx_module/*.cpp; \
 	           grep -nE '#include "ngx_module/' ctl/*.h ctl/*.cpp; \
 	           grep -nE '#include <ngx_' ngx_module/*.h ngx_module/*.cpp | grep -v '^ngx_module/ngx.h:'; } 2>/dev/null ); \
 	if [ -n "$$bad" ]; then echo "layers: an include points the wrong way"; echo "$$bad"; exit 1; fi

@@ -1,23 +1,18 @@
 #include "ctl/kill.h"
 
-#include <pwd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <ctime>
+#include <random>
 #include <vector>
 
+#include "ctl/author.h"
 #include "ctl/state.h"
+#include "shared/kills.h"
 
 namespace experiment::ctl {
 namespace {
 
 using shared::Kill;
-
-std::string author() {
-  const struct passwd* user = ::getpwuid(::getuid());
-  return "experimentctl (user " + (user != nullptr ? std::string(user->pw_name) : std::to_string(::getuid())) + ")";
-}
 
 // Keys of the variants that the document or the runtime state knows.
 std::vector<std::string> variants_of(const Snapshot& now, const std::string& key) {
@@ -51,7 +46,9 @@ int check_target(const Target& target, const Snapshot& now, Output& output) {
 }  // namespace
 
 int kill(const Target& target, const std::string& reason, const std::string& directory, Output& output) {
-  const Kill wanted{target.variant, reason, author(), static_cast<std::int64_t>(std::time(nullptr))};
+  Kill wanted{target.variant, reason, author(), static_cast<std::int64_t>(std::time(nullptr))};
+  std::random_device random;
+  while (wanted.id == 0) wanted.id = std::uint64_t{random()} << 32 | random();
   Kill standing = wanted;
   bool recorded = false;
   State state(directory, output);
@@ -62,10 +59,10 @@ int kill(const Target& target, const std::string& reason, const std::string& dir
         if (refused != kOk) return refused;
         std::vector<Kill>& kills =
             target.all ? snapshot.runtime.kill_all : snapshot.runtime.experiments[target.key].kills;
-        const auto same = [&](const Kill& kill) { return kill.variant == target.variant; };
-        const auto known = std::find_if(kills.begin(), kills.end(), same);
-        recorded = changed = known == kills.end();
+        const Kill* known = shared::find_standing(kills, target.variant);
+        recorded = changed = known == nullptr;
         if (changed) {
+          shared::prune_lifted(kills, wanted.at_s);
           kills.push_back(wanted);
         } else {
           standing = *known;

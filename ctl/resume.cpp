@@ -1,11 +1,13 @@
 #include "ctl/resume.h"
 
-#include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <vector>
 
+#include "ctl/author.h"
 #include "ctl/state.h"
 #include "shared/kill_file.h"
+#include "shared/kills.h"
 
 namespace experiment::ctl {
 namespace {
@@ -42,6 +44,7 @@ int check_kill_file(const Target& target, const Kill& kill, Output& output) {
 int nothing_to_lift(const Target& target, const std::vector<Kill>* kills, Output& output) {
   std::string killed;
   for (const Kill& kill : kills == nullptr ? std::vector<Kill>() : *kills) {
+    if (!kill.stands()) continue;
     const std::string name = name_of({false, target.key, kill.variant});
     killed += (killed.empty() ? "; killed is " : ", ") + name;
   }
@@ -50,9 +53,11 @@ int nothing_to_lift(const Target& target, const std::vector<Kill>* kills, Output
 
 // What keeps the target off although its own kill is lifted.
 void warn_of_the_rest(const Target& target, const shared::Runtime& runtime, Output& output) {
-  if (!target.all && !runtime.kill_all.empty()) output.warn("everything is still killed; resume --all lifts that");
+  if (!target.all && shared::any_stands(runtime.kill_all))
+    output.warn("everything is still killed; resume --all lifts that");
   if (target.all) return;
   for (const Kill& kill : runtime.experiments.find(target.key)->second.kills) {
+    if (!kill.stands()) continue;
     output.warn(name_of({false, target.key, kill.variant}) + " is still killed: " + kill.reason);
   }
 }
@@ -60,23 +65,20 @@ void warn_of_the_rest(const Target& target, const shared::Runtime& runtime, Outp
 }  // namespace
 
 int resume(const Target& target, const std::string& reason, const std::string& directory, Output& output) {
+  const shared::Lift lift{author(), reason, static_cast<std::int64_t>(std::time(nullptr))};
   std::vector<Kill> lifted;
   State state(directory, output);
   Snapshot now;
   const int code = state.update(
       [&](Snapshot& snapshot, bool& changed) -> int {
         std::vector<Kill>* kills = kills_of(target, snapshot.runtime);
-        lifted.clear();
-        for (const Kill& kill : kills == nullptr ? std::vector<Kill>() : *kills) {
-          if (kill.variant == target.variant) lifted.push_back(kill);
-        }
-        if (lifted.empty()) return nothing_to_lift(target, kills, output);
+        if (kills != nullptr) lifted = shared::lift_kills(*kills, target.variant, lift);
+        if (kills == nullptr || lifted.empty()) return nothing_to_lift(target, kills, output);
         for (const Kill& kill : lifted) {
           const int refused = check_kill_file(target, kill, output);
           if (refused != kOk) return refused;
         }
-        const auto is_lifted = [&](const Kill& kill) { return kill.variant == target.variant; };
-        kills->erase(std::remove_if(kills->begin(), kills->end(), is_lifted), kills->end());
+        shared::prune_lifted(*kills, lift.at_s);
         changed = true;
         return kOk;
       },

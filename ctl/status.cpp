@@ -32,6 +32,7 @@ json to_json(const RowTotals& row) {
 json to_json(const std::vector<shared::Kill>& kills) {
   json out = json::array();
   for (const shared::Kill& kill : kills) {
+    if (!kill.stands()) continue;
     out.push_back({{"variant", kill.variant}, {"reason", kill.reason}, {"by", kill.by}, {"at", time_text(kill.at_s)}});
   }
   return out;
@@ -104,6 +105,7 @@ int status(const std::string& key, const std::string& directory, Output& output)
   std::string text = format("document %llu, runtime %llu\n", static_cast<unsigned long long>(now.document_version),
                             static_cast<unsigned long long>(now.runtime.version));
   for (const shared::Kill& kill : now.runtime.kill_all) {
+    if (!kill.stands()) continue;
     text += "everything is killed: " + kill.reason + " (by " + kill.by + " at " + time_text(kill.at_s) + ")\n";
   }
   json experiments = json::array();

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+
+#include "shared/kills.h"
 
 namespace experiment::ctl {
 namespace {
@@ -28,12 +31,6 @@ std::string desired_text(bandit::Desired desired) {
       return "archived";
   }
   return "?";
-}
-
-const Kill* find_kill(const std::vector<Kill>& kills, const std::string& variant) {
-  const auto found =
-      std::find_if(kills.begin(), kills.end(), [&](const Kill& kill) { return kill.variant == variant; });
-  return found == kills.end() ? nullptr : &*found;
 }
 
 RowTotals empty_row(const std::string& variant, const ExperimentRuntime& state) {
@@ -81,7 +78,8 @@ void add_counts(Summary& out, const ExperimentRuntime& state, const shared::Coun
 void add_runtime(Summary& out, const ExperimentRuntime& state) {
   out.generation = state.generation;
   out.revision = state.revision;
-  out.kills = state.kills;
+  std::copy_if(state.kills.begin(), state.kills.end(), std::back_inserter(out.kills),
+               [](const Kill& kill) { return kill.stands(); });
   out.epochs = state.epochs.size();
   const auto is_open = [](const EpochRecord& epoch) { return !epoch.sealed; };
   out.open_epochs = static_cast<std::size_t>(std::count_if(state.epochs.begin(), state.epochs.end(), is_open));
@@ -111,9 +109,9 @@ Summary summarize_one(const std::string& key, const bandit::Experiment* experime
   if (out.variants.empty() && experiment != nullptr) {  // it never ran
     for (const bandit::Variant& variant : experiment->variants) out.variants.push_back(empty_row(variant.key, {}));
   }
-  for (RowTotals& variant : out.variants) variant.killed = find_kill(out.kills, variant.variant) != nullptr;
-  const Kill* whole = find_kill(now.runtime.kill_all, "");
-  if (whole == nullptr) whole = find_kill(out.kills, "");
+  for (RowTotals& variant : out.variants) variant.killed = shared::find_standing(out.kills, variant.variant) != nullptr;
+  const Kill* whole = shared::find_standing(now.runtime.kill_all, "");
+  if (whole == nullptr) whole = shared::find_standing(out.kills, "");
   if (whole != nullptr) {
     out.state = "killed";
     out.why = whole->reason + " (by " + whole->by + " at " + time_text(whole->at_s) + ")";

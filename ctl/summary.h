@@ -34,7 +34,7 @@ struct Summary {
   std::uint32_t generation = 0, revision = 0;
   std::uint64_t epoch = 0;  // current; 0: none yet
   std::size_t open_epochs = 0, epochs = 0;
-  std::vector<shared::Kill> kills;
+  std::vector<shared::Kill> kills;  // those that stand
   std::vector<RowTotals> variants;
   RowTotals baseline;
   std::uint64_t skipped_vectors = 0;  // counts of epochs that the runtime state no longer describes

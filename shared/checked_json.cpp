@@ -85,15 +85,30 @@ void StateValue::expect_object() const {
   if (!value_->is_object()) refuse("an object");
 }
 
-void StateValue::expect_members(std::initializer_list<const char*> names) const {
+void StateValue::expect_members(std::initializer_list<const char*> names,
+                                std::initializer_list<const char*> others) const {
   expect_object();
   std::string expected;
-  bool same = value_->size() == names.size();
+  std::size_t known = 0;
+  bool whole = true;
   for (const char* name : names) {
-    same = same && value_->contains(name);
+    const bool here = value_->contains(name);
+    whole = whole && here;
+    known += here ? 1 : 0;
     expected.append(expected.empty() ? "exactly the members " : ", ").append(name);
   }
-  if (!same) refuse(expected);
+  for (const char* name : others) {
+    known += value_->contains(name) ? 1 : 0;
+    expected.append(name == *others.begin() ? ", perhaps " : ", ").append(name);
+  }
+  if (!whole || known != value_->size()) refuse(expected);
+}
+
+std::optional<StateValue> StateValue::find(const char* name) const& {
+  expect_object();
+  const auto member = value_->find(name);
+  if (member == value_->end()) return std::nullopt;
+  return StateValue(*member, this, name, 0);
 }
 
 StateValue StateValue::at(const char* name) const& {

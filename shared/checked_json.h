@@ -41,10 +41,12 @@ class StateValue {
  public:
   explicit StateValue(const nlohmann::json& value) : value_(&value) {}
 
-  // Refuses anything but an object with exactly these members.
-  void expect_members(std::initializer_list<const char*> names) const;
+  // Refuses anything but an object with exactly these members, and perhaps some of the others.
+  void expect_members(std::initializer_list<const char*> names, std::initializer_list<const char*> others = {}) const;
   StateValue at(const char* name) const&;
   StateValue at(const char* name) const&& = delete;
+  std::optional<StateValue> find(const char* name) const&;  // nullopt: there is none
+  std::optional<StateValue> find(const char* name) const&& = delete;
 
   std::uint64_t number(std::uint64_t max) const;  // an integer in [0, max]
   std::int64_t time() const;                      // unix time in any unit, not negative

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "shared/kills.h"
 #include "shared/state_files.h"
 
 namespace experiment::shared {
@@ -12,14 +13,33 @@ constexpr std::int64_t kSayAgainMs = 10 * 1000;
 constexpr std::size_t kMaxKillFileBytes = 1 << 20;
 constexpr int kTries = 3;  // against others who write at the same time
 
-// Every kill by its target: "*", "key" or "key/variant".
-std::map<std::string, const Kill*> kills_of(const Runtime& runtime) {
+// Every kill that stands by its target: "*", "key" or "key/variant".
+std::map<std::string, const Kill*> standing_kills(const Runtime& runtime) {
   std::map<std::string, const Kill*> kills;
-  for (const Kill& kill : runtime.kill_all) kills["*"] = &kill;
+  for (const Kill& kill : runtime.kill_all) {
+    if (kill.stands()) kills["*"] = &kill;
+  }
   for (const auto& [key, state] : runtime.experiments) {
-    for (const Kill& kill : state.kills) kills[kill.variant.empty() ? key : key + "/" + kill.variant] = &kill;
+    for (const Kill& kill : state.kills) {
+      if (kill.stands()) kills[kill.variant.empty() ? key : key + "/" + kill.variant] = &kill;
+    }
   }
   return kills;
+}
+
+// " by NAME: REASON" where the state says who lifted this kill.
+std::string lifted_by(const Runtime& runtime, const Kill& kill) {
+  const auto told = [&](const std::vector<Kill>& kills) -> std::string {
+    for (const Kill& other : kills) {
+      if (other.lifted && identity_of(other) == identity_of(kill))
+        return " by " + other.lifted->by + ": " + other.lifted->reason;
+    }
+    return {};
+  };
+  std::string text = told(runtime.kill_all);
+  for (auto state = runtime.experiments.begin(); text.empty() && state != runtime.experiments.end(); ++state)
+    text = told(state->second.kills);
+  return text;
 }
 
 std::string versioned(std::uint64_t version) {
@@ -38,6 +58,7 @@ std::vector<Message> Conductor::step(const StepInput& input) {
   wants.known_runtime = stored_runtime_;
   wants.known_others = others_mark_;
   if (input.flush) wants.counters = input.totals;
+  wants.hint = input.hint;
   if (flushed_ms_ > input.now_ms) flushed_ms_ = 0;  // the clock was set back: it must not answer for later counts
   Answer answer = store_->exchange(wants);
   if (answer.counters_written) flushed_ms_ = input.now_ms;
@@ -72,16 +93,20 @@ void Conductor::restore(std::string_view text) {
   if (!text.empty()) restored_ = decode_runtime(text, error);
 }
 
-// Kills and allocations that a leader made while the store took nothing must not go with that leader.
+// Kills and allocations that a leader made while the store took nothing must not go with that leader. If the store has
+// moved on since then, the kills still hold.
 bool Conductor::take_restored() {
   if (!restored_) return false;
   bool taken = restored_->version == stored_runtime_;
   if (taken) {
+    unite_kills(*restored_, unsaved_kills_);
     runtime_ = std::move(*restored_);
-    unsaved_ = true;
     kill_text_.clear();
-    say(Severity::kNotice, "taken over what the store has not got yet");
+  } else {
+    taken = unite_kills(runtime_, *restored_);
   }
+  if (taken) say(Severity::kNotice, "taken over what the store has not got yet");
+  unsaved_ = unsaved_ || taken;
   restored_.reset();
   return taken;
 }
@@ -107,6 +132,7 @@ void Conductor::say_again(Severity severity, const std::string& text, std::int64
 // Takes over what is newer in the store. Returns: whether document or runtime changed.
 bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
   for (const auto& error : answer.errors) say_again(Severity::kError, error, now_ms);
+  for (const auto& notice : answer.notices) say(Severity::kNotice, notice);
   bool changed = false;
   if (answer.others) {
     others_ = std::move(*answer.others);
@@ -114,13 +140,12 @@ bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
   }
   if (answer.runtime) {
     stored_runtime_ = answer.runtime->version;
+    unsaved_ = unite_kills(*answer.runtime, unsaved_kills_);
     tell_kills(*answer.runtime);
     runtime_ = std::move(*answer.runtime);
-    unsaved_ = false;
     changed = true;
     kill_text_.clear();  // a line that stands kills again
-    for (const KillLine& line : unsaved_kills_) unsaved_ = add_kill(line, now_ms) || unsaved_;
-    if (!unsaved_) unsaved_kills_.clear();
+    if (!unsaved_) unsaved_kills_ = {};
   }
   if (answer.document) {
     std::uint64_t before = document_version_;
@@ -132,13 +157,13 @@ bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
 
 // What somebody else killed or resumed is worth a line on every node.
 void Conductor::tell_kills(const Runtime& next) {
-  auto before = kills_of(runtime_), after = kills_of(next);
+  auto before = standing_kills(runtime_), after = standing_kills(next);
   for (const auto& [target, kill] : after) {
     if (before.count(target) != 0) continue;
     say(Severity::kWarning, "\"" + target + "\" is killed by " + kill->by + ": " + kill->reason);
   }
   for (const auto& [target, kill] : before) {
-    if (after.count(target) == 0) say(Severity::kWarning, "\"" + target + "\" is resumed");
+    if (after.count(target) == 0) say(Severity::kWarning, "\"" + target + "\" is resumed" + lifted_by(next, *kill));
   }
 }
 
@@ -191,20 +216,20 @@ bool Conductor::apply_kill_file(std::int64_t now_ms) {
   for (const auto& error : file.errors)
     say_again(Severity::kError, kill_path_ + " " + error + "; the other lines hold", now_ms);
   bool changed = false;
-  for (const KillLine& line : file.lines) {
-    if (!add_kill(line, now_ms)) continue;
-    unsaved_kills_.push_back(line);
-    changed = true;
-  }
+  for (const KillLine& line : file.lines) changed = add_kill(line, now_ms) || changed;
   unsaved_ = unsaved_ || changed;
   return changed;
 }
 
 bool Conductor::add_kill(const KillLine& line, std::int64_t now_ms) {
-  std::vector<Kill>& kills = line.all ? runtime_.kill_all : runtime_.experiments[line.key].kills;
-  auto same = [&](const Kill& kill) { return kill.variant == line.variant; };
-  if (std::any_of(kills.begin(), kills.end(), same)) return false;
-  kills.push_back({line.variant, "line " + std::to_string(line.line), kill_file_author(kill_path_), now_ms / 1000});
+  const auto kills_in = [&](Runtime& runtime) -> std::vector<Kill>& {
+    return line.all ? runtime.kill_all : runtime.experiments[line.key].kills;
+  };
+  if (find_standing(kills_in(runtime_), line.variant) != nullptr) return false;
+  Kill kill{line.variant, "line " + std::to_string(line.line), kill_file_author(kill_path_), now_ms / 1000};
+  while (kill.id == 0) kill.id = random_();
+  prune_lifted(kills_in(runtime_), kill.at_s);
+  for (Runtime* runtime : {&runtime_, &unsaved_kills_}) kills_in(*runtime).push_back(kill);
   say(Severity::kWarning,
       (line.all ? "everything" : "\"" + line.key + (line.variant.empty() ? "" : "/" + line.variant) + "\"") +
           std::string(" killed by ") + kill_path_ + " line " + std::to_string(line.line));
@@ -249,10 +274,10 @@ bool Conductor::publish(std::int64_t now_ms) {
     Answer answer = store_->exchange(wants);
     if (answer.document && wants.known_document != seen_document_) answer.document.reset();  // seen already
     if (answer.runtime_written) {
-      stored_runtime_ = wants.known_runtime + 1;
+      stored_runtime_ = answer.runtime_version;
       runtime_.version = stored_runtime_;
       unsaved_ = false;
-      unsaved_kills_.clear();
+      unsaved_kills_ = {};
     }
     store_writable_ = !asked || answer.runtime_written || answer.runtime_conflict;
     bool conflict = answer.runtime_conflict;

@@ -26,6 +26,7 @@ struct StepInput {
   std::int64_t now_ms = 0;         // unix time
   std::optional<Counters> totals;  // this zone's, when they were collected: then the allocator looks
   bool flush = false;              // write them to the store
+  bool hint = false;               // something changed in the store, it is said
 };
 
 enum class Severity : std::uint8_t { kNotice, kWarning, kError };
@@ -87,11 +88,11 @@ class Conductor {
   std::uint64_t seen_document_ = 0;     // version that was read last, refused ones included
   std::uint64_t document_version_ = 0;  // version in use
   Runtime runtime_;
-  std::uint64_t stored_runtime_ = 0;     // version that the store has
-  bool runtime_unread_ = false;          // there is one, and it could not be read yet
-  std::optional<Runtime> restored_;      // of the leader before, until the store was read
-  bool unsaved_ = false;                 // runtime_ is ahead of the store
-  std::vector<KillLine> unsaved_kills_;  // of the kill file; none is lost to what another wrote
+  std::uint64_t stored_runtime_ = 0;  // version that the store has
+  bool runtime_unread_ = false;       // there is one, and it could not be read yet
+  std::optional<Runtime> restored_;   // of the leader before, until the store was read
+  bool unsaved_ = false;              // runtime_ is ahead of the store
+  Runtime unsaved_kills_;             // of the kill file; none is lost to what another wrote
   bool store_writable_ = true;
   Counters own_;  // of this instance, as the store has them
   Counters others_;

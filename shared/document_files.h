@@ -19,7 +19,8 @@ class DocumentFiles {
   explicit DocumentFiles(StateDirectory& directory);
   // Answers the document's part of an exchange.
   void exchange(const Exchange& wants, Answer& answer);
-  // The last document that a node accepted.
+  // The last document that a node accepted: kept, where `wants` has one, and read.
+  void keep_good(const Exchange& wants, Answer& answer);
   std::optional<StoredDocument> last_good();
 
  private:
@@ -34,7 +35,6 @@ class DocumentFiles {
   // Gives the content its version: the one that it has in store.json, else the next.
   void number(const Exchange& wants, Answer& answer);
   void hand_out(Answer& answer);
-  void keep_good(const Exchange& wants, Answer& answer);
 
   StateDirectory& directory_;
   WatchedFile document_, numbering_, good_;

@@ -37,10 +37,18 @@ std::optional<StoredDocument> FileStore::last_good() {
   }
 }
 
-Published FileStore::publish(const Publication&) { return {}; }
-std::vector<DocumentVersion> FileStore::history(std::string&) { return {}; }
+Published FileStore::publish(const Publication&) {
+  return {};
+}
+std::vector<DocumentVersion> FileStore::history(std::string&) {
+  return {};
+}
 void FileStore::record(const AuditEntry&, std::string&) {}
-std::vector<AuditEntry> FileStore::audit(std::size_t, std::string&) { return {}; }
-std::vector<EdgeReport> FileStore::edges(std::string&) { return {}; }
+std::vector<AuditEntry> FileStore::audit(std::size_t, std::string&) {
+  return {};
+}
+std::vector<EdgeReport> FileStore::edges(std::string&) {
+  return {};
+}
 
 }  // namespace experiment::shared

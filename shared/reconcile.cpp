@@ -258,6 +258,7 @@ std::int64_t reward_window_ms(const bandit::Experiment& experiment) {
 std::uint32_t kill_mask(const ExperimentRuntime& state) {
   std::uint32_t mask = 0;
   for (const auto& kill : state.kills) {
+    if (!kill.stands()) continue;
     if (kill.variant.empty()) {
       mask |= kMaskExperiment;
     } else if (int arm = arm_of(state, kill.variant); arm >= 0) {

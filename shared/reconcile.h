@@ -37,7 +37,7 @@ bool ring_full(const ExperimentRuntime& state);
 int arm_of(const ExperimentRuntime& state, std::string_view variant);
 // Longest goal window of the experiment in milliseconds: how long an epoch stays open behind its end.
 std::int64_t reward_window_ms(const bandit::Experiment& experiment);
-// Bits of the killed arms, and kMaskExperiment when the whole experiment is killed.
+// Bits of the killed arms, and kMaskExperiment when the whole experiment is killed: by kills that stand.
 std::uint32_t kill_mask(const ExperimentRuntime& state);
 
 }  // namespace experiment::shared

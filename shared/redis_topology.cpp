@@ -210,6 +210,13 @@ bool is_passing(RedisFault fault) noexcept {
   }
 }
 
+std::string printable(std::string_view line) {
+  std::string text(line.substr(0, 200));
+  for (char& c : text)
+    if (c < ' ' || c > '~') c = '?';
+  return text;
+}
+
 std::optional<RedisRedirect> parse_redirect(std::string_view line, const RedisEndpoint& asked) {
   RedisRedirect redirect;
   redirect.ask = begins(line, "ASK ");

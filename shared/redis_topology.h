@@ -87,6 +87,9 @@ RedisFault fault_of(const RedisReply& reply);
 // Faults that may pass: the same call may succeed later. The others need another call or an operator.
 bool is_passing(RedisFault fault) noexcept;
 
+// A server's line as it may stand in logs and on terminals: at most 200 bytes, "?" for what is no printable ASCII.
+std::string printable(std::string_view line);
+
 // Of "MOVED <slot> <host>:<port>" and "ASK <slot> <host>:<port>".
 struct RedisRedirect {
   bool ask = false;

@@ -20,7 +20,12 @@ constexpr std::uint64_t kMaxScale = 9;
 json to_json(const std::vector<Kill>& kills) {
   json out = json::array();
   for (const Kill& kill : kills) {
-    out.push_back({{"variant", kill.variant}, {"reason", kill.reason}, {"by", kill.by}, {"at_s", kill.at_s}});
+    json item = {{"variant", kill.variant}, {"reason", kill.reason}, {"by", kill.by}, {"at_s", kill.at_s}};
+    if (kill.id != 0) item["id"] = hex_text(kill.id);
+    if (kill.lifted) {
+      item["lifted"] = {{"by", kill.lifted->by}, {"reason", kill.lifted->reason}, {"at_s", kill.lifted->at_s}};
+    }
+    out.push_back(std::move(item));
   }
   return out;
 }
@@ -63,13 +68,24 @@ json to_json(const ExperimentRuntime& experiment) {
           {"started_ms", experiment.started_ms}};
 }
 
+Kill read_kill(const StateValue& value) {
+  value.expect_members({"variant", "reason", "by", "at_s"}, {"id", "lifted"});
+  Kill kill;
+  kill.variant = value.at("variant").text();
+  kill.reason = value.at("reason").text();
+  kill.by = value.at("by").text();
+  kill.at_s = value.at("at_s").time();
+  if (const auto id = value.find("id")) kill.id = id->hex();
+  if (const auto lifted = value.find("lifted")) {
+    lifted->expect_members({"by", "reason", "at_s"});
+    kill.lifted = Lift{lifted->at("by").text(), lifted->at("reason").text(), lifted->at("at_s").time()};
+  }
+  return kill;
+}
+
 std::vector<Kill> read_kills(const StateValue& value) {
   std::vector<Kill> kills;
-  value.each_item([&](const StateValue& item) {
-    item.expect_members({"variant", "reason", "by", "at_s"});
-    kills.push_back(
-        {item.at("variant").text(), item.at("reason").text(), item.at("by").text(), item.at("at_s").time()});
-  });
+  value.each_item([&](const StateValue& item) { kills.push_back(read_kill(item)); });
   return kills;
 }
 
@@ -134,9 +150,10 @@ ExperimentRuntime read_experiment(const StateValue& value) {
 }
 
 Runtime read_runtime(const StateValue& value) {
-  value.expect_members({"version", "kill_all", "experiments"});
+  value.expect_members({"version", "kill_all", "experiments"}, {"document"});
   Runtime runtime;
   runtime.version = value.at("version").number(kMaxU64);
+  if (const auto document = value.find("document")) runtime.document = document->number(kMaxU64);
   runtime.kill_all = read_kills(value.at("kill_all"));
   const StateValue experiments = value.at("experiments");
   experiments.each_member([&](const std::string& key, const StateValue& member) {
@@ -145,24 +162,64 @@ Runtime read_runtime(const StateValue& value) {
   return runtime;
 }
 
+std::string dump(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+// What `read` makes of a state, or nullopt and the reason.
+template <typename Read>
+auto read_state(const json& state, std::string& error, Read read)
+    -> std::optional<decltype(read(std::declval<const StateValue&>()))> {
+  try {
+    return read(StateValue(state));
+  } catch (const StateError& wrong) {
+    error = wrong.text;
+    return std::nullopt;
+  }
+}
+
+std::optional<json> parse_json(std::string_view text, std::string& error) {
+  json value = json::parse(text, nullptr, false);
+  if (!value.is_discarded()) return value;
+  error = "no JSON: " + std::to_string(text.size()) + " bytes";
+  return std::nullopt;
+}
+
 }  // namespace
+
+std::string encode_experiment_runtime(const ExperimentRuntime& experiment) {
+  return dump(to_json(experiment));
+}
+
+std::optional<ExperimentRuntime> decode_experiment_runtime(std::string_view text, std::string& error) {
+  const std::optional<json> value = parse_json(text, error);
+  if (!value) return std::nullopt;
+  return read_state(*value, error, read_experiment);
+}
+
+std::string encode_kills(const std::vector<Kill>& kills) {
+  return dump(to_json(kills));
+}
+
+std::optional<std::vector<Kill>> decode_kills(std::string_view text, std::string& error) {
+  const std::optional<json> value = parse_json(text, error);
+  if (!value) return std::nullopt;
+  return read_state(*value, error, read_kills);
+}
 
 std::string encode_runtime(const Runtime& runtime) {
   json experiments = json::object();
   for (const auto& [key, experiment] : runtime.experiments) experiments[key] = to_json(experiment);
-  return seal_state(
-      {{"version", runtime.version}, {"kill_all", to_json(runtime.kill_all)}, {"experiments", std::move(experiments)}});
+  return seal_state({{"version", runtime.version},
+                     {"document", runtime.document},
+                     {"kill_all", to_json(runtime.kill_all)},
+                     {"experiments", std::move(experiments)}});
 }
 
 std::optional<Runtime> decode_runtime(std::string_view text, std::string& error) {
   const std::optional<json> state = open_state(text, error);
   if (!state) return std::nullopt;
-  try {
-    return read_runtime(StateValue(*state));
-  } catch (const StateError& wrong) {
-    error = wrong.text;
-    return std::nullopt;
-  }
+  return read_state(*state, error, read_runtime);
 }
 
 }  // namespace experiment::shared

@@ -1,6 +1,5 @@
 #include "shared/runtime_file.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -8,21 +7,6 @@ namespace experiment::shared {
 namespace {
 
 constexpr std::size_t kMaxBytes = std::size_t{256} << 20;
-
-// Adds the kills that `into` lacks: one per variant is enough to kill it.
-void unite(std::vector<Kill>& into, const std::vector<Kill>& from) {
-  for (const Kill& kill : from) {
-    const auto same = [&](const Kill& other) { return other.variant == kill.variant; };
-    if (std::none_of(into.begin(), into.end(), same)) into.push_back(kill);
-  }
-}
-
-void unite_kills(Runtime& into, const Runtime& from) {
-  unite(into.kill_all, from.kill_all);
-  for (const auto& [key, experiment] : from.experiments) {
-    if (!experiment.kills.empty()) unite(into.experiments[key].kills, experiment.kills);
-  }
-}
 
 }  // namespace
 
@@ -60,8 +44,8 @@ void RuntimeFile::look(bool in_any_case) {
   (behind() ? older_ : newest_) = std::move(runtime);
 }
 
-// Somebody removed, damaged or set back the file. What is in use is newer, and goes back into it with the kills of
-// both.
+// Somebody removed, damaged or set back the file. What is in use is newer, and goes back into it with what the file
+// knows beside it.
 void RuntimeFile::mend(Answer& answer) {
   const FileLock lock = directory_.lock();
   if (!lock.held()) {
@@ -71,9 +55,8 @@ void RuntimeFile::mend(Answer& answer) {
   look(true);
   if (!behind() || (!fault_.empty() && !damaged_)) return;  // somebody else was faster
   if (damaged_ && !set_damaged_aside(answer)) return;
-  Runtime mended = *newest_;
+  Runtime mended = older_ ? join(*newest_, *older_) : *newest_;
   const std::string found = older_ ? "had version " + std::to_string(older_->version) : "was missing";
-  if (older_) unite_kills(mended, *older_);
   ++mended.version;
   const std::string as = std::to_string(mended.version);
   if (!write(std::move(mended), answer)) return;
@@ -97,6 +80,7 @@ void RuntimeFile::compare_and_set(const Exchange& wants, Answer& answer) {
   if (damaged_ && !set_damaged_aside(answer)) return;
   Runtime next = *wants.runtime;
   next.version = wants.known_runtime + 1;
+  answer.runtime_version = next.version;
   answer.runtime_written = write(std::move(next), answer);
 }
 

@@ -2,8 +2,8 @@
 // holds it.
 //
 // Part of the FileStore. It remembers the newest state that it read or wrote; a file that vanished, was damaged, or was
-// set back is written again from that, with the kills of both. Without such a memory a damaged file is refused and
-// nothing is written over it: kills live in it.
+// set back is written again from that, joined with what the file had. Without such a memory a damaged file is refused
+// and nothing is written over it: kills live in it.
 #pragma once
 
 #include <cstdint>

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "shared/kills.h"
 #include "shared/plan_text.h"
 
 namespace experiment::shared {
@@ -102,7 +103,8 @@ bool ZoneSync::bring(const Counters& own, const ExperimentRuntime& state, Experi
       if (!here && !zone_.ensure_epoch(block, record, state.goals, nullptr, counted(record))) return false;
       continue;
     }
-    if (shown != 0 && zone_.at<EpochBlock>(shown)->id == record.id) continue;
+    // A leader that begins with an older copy of the state, because the store is away, takes nothing back.
+    if (shown != 0 && zone_.at<EpochBlock>(shown)->id >= record.id) continue;
     auto table = bandit::decode_runs(state.runs, static_cast<int>(record.quotas.size()));
     if (!table || !zone_.ensure_epoch(block, record, state.goals, &*table, counted(record))) return false;
   }
@@ -117,14 +119,14 @@ bool ZoneSync::shows_document() const {
 // What the conductor knows of kills comes on top of those in the zone; the numbers of arms are in the image.
 void ZoneSync::add_kills(const Conductor& conductor) {
   const Runtime& runtime = conductor.runtime();
-  if (!runtime.kill_all.empty()) zone_.header().kill_all.store(1, std::memory_order_release);
+  if (any_stands(runtime.kill_all)) zone_.header().kill_all.store(1, std::memory_order_release);
   const auto& image = *zone_.at<DocumentImage>(zone_.header().image.load(std::memory_order_relaxed));
   for (std::uint32_t i = 0; i < image.count && !runtime.experiments.empty(); ++i) {
     const ImageEntry& entry = image.entries[i];
     if (entry.block == 0) continue;
     auto& block = *zone_.at<ExperimentBlock>(entry.block);
     auto state = runtime.experiments.find(std::string_view(block.key));
-    if (state == runtime.experiments.end() || state->second.kills.empty()) continue;
+    if (state == runtime.experiments.end() || !any_stands(state->second.kills)) continue;
     std::string error;
     auto plan = decode_plan_text({reinterpret_cast<const char*>(&image) + entry.text_begin, entry.text_bytes}, error);
     if (!plan) continue;
@@ -147,7 +149,7 @@ void ZoneSync::show_kills(const Runtime& runtime) {
     bool same = state->second.generation == name.second;
     set_mask(*block, same ? mask : (mask & kMaskExperiment) | (numbers & ~kMaskExperiment));
   }
-  zone_.header().kill_all.store(runtime.kill_all.empty() ? 0 : 1, std::memory_order_release);
+  zone_.header().kill_all.store(any_stands(runtime.kill_all) ? 1 : 0, std::memory_order_release);
 }
 
 // What workers are to compile, and what the next leader would have to know.
@@ -225,7 +227,7 @@ std::vector<std::string> ZoneSync::apply(const Conductor& conductor) {
 
 bool ZoneSync::is_behind(const ExperimentBlock& block, const ExperimentRuntime& state) const {
   Offset current = block.current.load(std::memory_order_relaxed);
-  return current != 0 && !state.epochs.empty() && zone_.at<EpochBlock>(current)->id != state.epochs.back().id;
+  return current != 0 && !state.epochs.empty() && zone_.at<EpochBlock>(current)->id < state.epochs.back().id;
 }
 
 void ZoneSync::bring_one(const Conductor& conductor, std::size_t number) {

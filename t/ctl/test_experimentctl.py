@@ -141,7 +141,29 @@ def test_kill_is_recorded_and_resume_lifts_it(state):
     assert result.returncode == OK and "all of it" in result.stdout
     assert "checkout/green is still killed" in result.stderr
     assert run("resume", "checkout/green", "--reason", "fixed", "--state", state).returncode == OK
-    assert unseal(state / "runtime.json")["experiments"]["checkout"]["kills"] == []
+    kills = unseal(state / "runtime.json")["experiments"]["checkout"]["kills"]
+    assert [kill["variant"] for kill in kills] == ["green", ""] and kills[0]["id"] != kills[1]["id"]
+    for kill in kills:
+        assert kill["lifted"]["reason"] == "fixed" and kill["lifted"]["by"] == kill["by"]
+        assert kill["lifted"]["at_s"] >= kill["at_s"]
+    status = json.loads(run("status", "checkout", "--state", state, "--json").stdout)
+    assert status["experiments"][0]["state"] == "running" and status["experiments"][0]["kills"] == []
+
+    assert run("kill", "checkout", "--reason", "again", "--state", state).returncode == OK
+    kills = unseal(state / "runtime.json")["experiments"]["checkout"]["kills"]
+    assert len(kills) == 3 and "lifted" not in kills[2]
+    status = json.loads(run("status", "checkout", "--state", state, "--json").stdout)
+    assert status["experiments"][0]["state"] == "killed"
+    assert [kill["reason"] for kill in status["experiments"][0]["kills"]] == ["again"]
+
+
+def test_kills_from_before_they_had_an_id_are_lifted(state):
+    run("kill", "checkout", "--reason", "x", "--state", state)
+    change_runtime(state, lambda r: (r.pop("document"), r["experiments"]["checkout"]["kills"][0].pop("id")))
+    assert run("resume", "checkout", "--reason", "fixed", "--state", state).returncode == OK
+    (kill,) = unseal(state / "runtime.json")["experiments"]["checkout"]["kills"]
+    assert kill["lifted"]["reason"] == "fixed"
+    assert run("resume", "checkout", "--reason", "fixed", "--state", state).returncode == NOTHING
 
 
 def test_kill_refuses_an_unknown_variant_with_the_list(state):

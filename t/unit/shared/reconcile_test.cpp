@@ -171,7 +171,7 @@ TEST_F(Reconcile, AKilledArmsEmptyShareIsNoChangeUntilItIsResumed) {
   ASSERT_TRUE(start_epoch(state(), {0.5, 0, 0.5}, now_ms_, 5));
   EXPECT_TRUE(run(experiment).empty());
   EXPECT_EQ(state().kills.size(), 1u);
-  state().kills.clear();
+  state().kills.front().lifted = Lift{"ana", "mended", 2};
   EXPECT_TRUE(says(run(experiment), "variants with weight changed"));
   EXPECT_EQ(state().epochs.back().quotas, (Quotas{3334, 3333, 3333}));
 }
@@ -372,6 +372,8 @@ TEST(KillMask, NamesArmsAndTheWhole) {
   EXPECT_EQ(kill_mask(state), 5u);
   state.kills.push_back({"", "", "", 0});
   EXPECT_EQ(kill_mask(state), 5u | kMaskExperiment);
+  for (std::size_t i : {0, 3}) state.kills[i].lifted = Lift{};
+  EXPECT_EQ(kill_mask(state), 1u) << "what is lifted is a record";
 }
 
 TEST(StartEpoch, RefusesWhatMakesNoTable) {

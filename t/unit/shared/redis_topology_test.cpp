@@ -211,6 +211,11 @@ TEST(RedisTopology, FaultsThatMayPass) {
     EXPECT_FALSE(is_passing(fault_of(error_reply(line)))) << line;
 }
 
+TEST(RedisTopology, LinesForLogs) {
+  EXPECT_EQ(printable("ERR a\x1b[0m\xc3\xa4\x7f"), "ERR a?[0m???");
+  EXPECT_EQ(printable(std::string(300, 'x')), std::string(200, 'x'));
+}
+
 TEST(RedisTopology, Redirects) {
   const auto moved = parse_redirect("MOVED 3999 127.0.0.1:6381", kAsked);
   ASSERT_TRUE(moved);

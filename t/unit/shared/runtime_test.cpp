@@ -12,6 +12,7 @@ namespace {
 Runtime sample() {
   Runtime runtime;
   runtime.version = 41;
+  runtime.document = 7;
   runtime.kill_all.push_back({"", "drill", "kill file /run/nginx/experiment.kill", 1'700'000'001});
   ExperimentRuntime& experiment = runtime.experiments["checkout-button"];
   experiment.generation = 3;
@@ -22,6 +23,8 @@ Runtime sample() {
   experiment.goals = {{"purchase", bandit::GoalKind::kConversion, bandit::ValuePer::kFirst, 2, 0},
                       {"revenue", bandit::GoalKind::kValue, bandit::ValuePer::kTotal, 3, 500'000}};
   experiment.kills.push_back({"green", "slow \"pages\"\n\x7f", "experimentctl (user ana)", 1'700'000'002});
+  experiment.kills.push_back({"", "crash", "kill file /k", 1'700'000'003, 0xfedcba9876543211});
+  experiment.kills.back().lifted = Lift{"experimentctl (user bob)", "mended", 1'700'000'004};
   experiment.epochs = {{(1ULL << 20) + 5, 1'700'000'000'123, 1'700'000'060'000, true, {10000}, 1},
                        {(2ULL << 20) + 1, 1'700'000'060'000, 0, false, {2500, 7500}, 2}};
   experiment.runs = "0*2500,1*7500";
@@ -37,12 +40,20 @@ TEST(Runtime, EverythingSurvivesTheRoundTrip) {
   EXPECT_EQ(encode_runtime(*decoded), text);
   const ExperimentRuntime& experiment = decoded->experiments.at("checkout-button");
   EXPECT_EQ(decoded->version, 41u);
+  EXPECT_EQ(decoded->document, 7u);
   EXPECT_EQ(decoded->kill_all.at(0).by, "kill file /run/nginx/experiment.kill");
   EXPECT_EQ(experiment.generation_signature, 0xfedcba9876543210u);
   EXPECT_EQ(experiment.goals.at(1).per, bandit::ValuePer::kTotal);
   EXPECT_EQ(experiment.goals.at(1).scale, 3);
   EXPECT_EQ(experiment.goals.at(1).max, 500'000u);
   EXPECT_EQ(experiment.kills.at(0).reason, "slow \"pages\"\n\x7f");
+  EXPECT_TRUE(experiment.kills.at(0).stands());
+  EXPECT_EQ(experiment.kills.at(0).id, 0u);
+  EXPECT_EQ(experiment.kills.at(1).id, 0xfedcba9876543211u);
+  ASSERT_TRUE(experiment.kills.at(1).lifted);
+  EXPECT_EQ(experiment.kills.at(1).lifted->by, "experimentctl (user bob)");
+  EXPECT_EQ(experiment.kills.at(1).lifted->reason, "mended");
+  EXPECT_EQ(experiment.kills.at(1).lifted->at_s, 1'700'000'004);
   EXPECT_EQ(experiment.epochs.at(0).id, (1u << 20) + 5);
   EXPECT_TRUE(experiment.epochs.at(0).sealed);
   EXPECT_EQ(experiment.epochs.at(1).quotas, (std::vector<int>{2500, 7500}));
@@ -99,8 +110,47 @@ TEST(Runtime, ErrorsNamePlaceValueAndExpectation) {
             "at " + base + "/generation_signature: \"xyz\", expected 16 hex digits");
   EXPECT_EQ(error_of(base + "/epochs/0/sealed", 1), "at " + base + "/epochs/0/sealed: 1, expected true or false");
   EXPECT_EQ(error_of(base + "/kills/0/by", nullptr), "at " + base + "/kills/0/by: null, expected a string");
-  EXPECT_NE(error_of("/unknown", 1).find("expected exactly the members version, kill_all, experiments"),
+  EXPECT_EQ(error_of(base + "/kills/1/id", 7), "at " + base + "/kills/1/id: 7, expected a string");
+  EXPECT_NE(error_of(base + "/kills/1/lifted", nlohmann::json::object())
+                .find("/kills/1/lifted: {}, expected exactly the members by, reason, at_s"),
             std::string::npos);
+  EXPECT_NE(error_of("/unknown", 1).find("expected exactly the members version, kill_all, experiments, perhaps"),
+            std::string::npos);
+}
+
+TEST(Runtime, AStateFromBeforeKillsHadIdsIsRead) {
+  std::string error;
+  nlohmann::json state = *open_state(encode_runtime(sample()), error);
+  state.erase("document");
+  for (const char* member : {"id", "lifted"}) state["experiments"]["checkout-button"]["kills"][1].erase(member);
+  const auto decoded = decode_runtime(seal_state(state), error);
+  ASSERT_TRUE(decoded) << error;
+  EXPECT_EQ(decoded->document, 0u);
+  const Kill& kill = decoded->experiments.at("checkout-button").kills.at(1);
+  EXPECT_EQ(kill.id, 0u);
+  EXPECT_TRUE(kill.stands());
+}
+
+TEST(Runtime, OneExperimentAndKillsAreTextsOfTheirOwn) {
+  std::string error;
+  const ExperimentRuntime experiment = sample().experiments.at("checkout-button");
+  const std::string text = encode_experiment_runtime(experiment);
+  const auto decoded = decode_experiment_runtime(text, error);
+  ASSERT_TRUE(decoded) << error;
+  EXPECT_EQ(encode_experiment_runtime(*decoded), text);
+  const auto kills = decode_kills(encode_kills(experiment.kills), error);
+  ASSERT_TRUE(kills) << error;
+  EXPECT_EQ(encode_kills(*kills), encode_kills(experiment.kills));
+  EXPECT_EQ(encode_kills({}), "[]");
+  for (std::size_t length = 0; length < text.size(); ++length) {
+    error.clear();
+    ASSERT_FALSE(decode_experiment_runtime(text.substr(0, length), error)) << length;
+    ASSERT_FALSE(error.empty()) << length;
+  }
+  EXPECT_FALSE(decode_kills("{}", error));
+  EXPECT_EQ(error, "at /: {}, expected an array");
+  EXPECT_FALSE(decode_kills(R"([{"variant":"a"}])", error));
+  EXPECT_NE(error.find("at /0: "), std::string::npos) << error;
 }
 
 TEST(Runtime, ReasonsThatAreNoUtf8AreStillWritten) {

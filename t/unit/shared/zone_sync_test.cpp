@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "shared/file_store.h"
+#include "shared/kills.h"
 #include "shared/plan_text.h"
 #include "t/unit/shared/experiment_fixture.h"
 #include "t/unit/shared/zone_memory.h"
@@ -202,8 +203,9 @@ TEST_F(ZoneSyncTest, KillsAreMasks) {
   ASSERT_TRUE(answer.runtime);
   Exchange resume;
   resume.known_runtime = answer.runtime->version;
-  answer.runtime->kill_all.clear();
-  answer.runtime->experiments["hero"].kills.clear();
+  const Lift lift{"ana", "mended", 1'700'000'000};
+  EXPECT_EQ(lift_kills(answer.runtime->kill_all, "", lift).size(), 1u);
+  EXPECT_EQ(lift_kills(answer.runtime->experiments["hero"].kills, "green", lift).size(), 1u);
   resume.runtime = std::move(answer.runtime);
   ASSERT_TRUE(tool.exchange(resume).runtime_written);
   step();
