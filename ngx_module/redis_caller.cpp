@@ -27,6 +27,7 @@ void RedisCaller::on_ready() {
 
 void RedisCaller::begin() {
   sent_ = true;
+  request_->outcome.connection = connection_id();
   set_timer(static_cast<ngx_msec_t>(store_.access.command_ms));
   transmit(std::move(request_->bytes));
 }
@@ -37,10 +38,7 @@ void RedisCaller::on_reply(shared::RedisReply reply) {
   replies.push_back(std::move(reply));
   if (replies.size() < request_->count) return;
   clear_timer();
-  if (std::size_t failures = prove(); failures != 0) {
-    ngx_log_error(NGX_LOG_NOTICE, log_, 0, "experiment: store at %s answers again, after %uz failed attempts",
-                  shared::describe(endpoint()).c_str(), failures);
-  }
+  prove();
   answer();
 }
 

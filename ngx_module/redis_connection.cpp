@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
+#include <utility>
 
-#include "ngx_module/store_password.h"
 #include "ngx_module/store_tls.h"
+#include "shared/redis_login.h"
+#include "shared/redis_topology.h"
 
 namespace experiment::ngx {
 namespace {
@@ -15,27 +16,11 @@ namespace {
 constexpr std::size_t kReadBytes = 16384;
 constexpr std::size_t kBytesPerTurn = 256 * 1024;  // before requests have their turn
 constexpr std::size_t kPoolBytes = 1024;
-constexpr std::size_t kMaxShown = 200;
 
 enum Greeting { kAuth, kName, kPing, kGreetings };
 
 bool begins_with(std::string_view text, std::string_view prefix) noexcept {
   return text.substr(0, prefix.size()) == prefix;
-}
-
-// What a server says, fit for a log.
-std::string shown(std::string_view text) {
-  std::string out(text.substr(0, kMaxShown));
-  for (char& c : out) c = c >= ' ' && c < 127 ? c : '?';
-  return out;
-}
-
-// Servers that do not know AUTH repeat what they did not understand, and that is the password.
-std::string shown_refusal(std::string_view text) {
-  for (std::string_view known : {"WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password"}) {
-    if (begins_with(text, known)) return shown(text);
-  }
-  return shown(text.substr(0, text.find(' ')));
 }
 
 bool is_tls_fault(const std::string& problem) {
@@ -157,22 +142,16 @@ void RedisConnection::finish_handshake(ngx_int_t rc) {
   greet();
 }
 
+// With the password as it is now, where this worker may read it.
 void RedisConnection::greet() {
   phase_ = Phase::kGreeting;
-  std::string password = current_password(store_);
-  sends_auth_ = !password.empty();
-  std::string greeting;
-  if (sends_auth_) {
-    std::vector<std::string_view> words = {"AUTH"};
-    if (!store_.access.user.empty()) words.push_back(store_.access.user);
-    words.push_back(password);
-    greeting = shared::format_command(words);
-  }
-  greeted_ = sends_auth_ ? kAuth : kName;
-  greeting += shared::format_command({"CLIENT", "SETNAME", "nginx-experiment"});
-  greeting += shared::format_command({"PING"});
-  out_ = std::move(greeting);
+  auto login = shared::login_for(store_.access);
+  out_ = login.error.empty() ? std::move(login.command) : store_.login;
   sent_ = 0;
+  greeted_ = out_.empty() ? kName : kAuth;
+  secret_ = !out_.empty();
+  out_ += shared::format_command({"CLIENT", "SETNAME", "nginx-experiment"});
+  out_ += shared::format_command({"PING"});
 }
 
 void RedisConnection::take_greeting() {
@@ -187,22 +166,28 @@ void RedisConnection::take_greeting() {
 }
 
 bool RedisConnection::is_welcome(const shared::RedisReply& reply) {
-  if (!reply.is_error()) {
-    if (reply.is_text()) return true;
-    fail("not a Redis server: an unknown answer to the greeting");
-    return false;
-  }
-  // What the server says before it takes the first command: that it takes none.
-  bool any = begins_with(reply.text, "DENIED") || begins_with(reply.text, "ERR max number of clients");
+  // Servers that take no command at all say so before the first.
+  const bool any = reply.is_error() && (begins_with(reply.text, "DENIED") || begins_with(reply.text, "ERR max number"));
   if (greeted_ == kAuth && !any) {
-    fail("AUTH was refused: " + shown_refusal(reply.text), true);
-    return false;
+    bool refused = false;
+    std::string error = shared::login_error(reply, refused);
+    if (!error.empty()) fail(std::move(error), refused);
+    return error.empty() && !is_broken();
   }
   if (greeted_ == kName && !any) return true;  // a nicety, which an ACL may forbid
-  for (std::string_view fine : {"LOADING", "MASTERDOWN", "BUSY", "NOPERM"}) {
-    if (begins_with(reply.text, fine)) return true;  // authenticated, and the next commands will be told the same
+  if (reply.is_text()) return true;
+  switch (shared::fault_of(reply)) {
+    case shared::RedisFault::kLoading:
+    case shared::RedisFault::kMasterDown:
+    case shared::RedisFault::kBusy:
+      return true;  // the next commands will be told the same
+    case shared::RedisFault::kNoPerm:
+      if (!any) return true;  // PING is forbidden, which says that we are in
+      break;
+    default:
+      break;
   }
-  fail("the server refused the connection: " + shown(reply.text),
+  fail("the server refused the connection: " + shared::printable(reply.text),
        begins_with(reply.text, "NOAUTH") || begins_with(reply.text, "DENIED"));
   return false;
 }
@@ -222,6 +207,7 @@ void RedisConnection::write() {
     sent_ += static_cast<std::size_t>(n);
   }
   if (sent_ == out_.size()) {
+    if (std::exchange(secret_, false)) shared::wipe(out_);
     out_.clear();
     sent_ = 0;
   }
@@ -244,7 +230,7 @@ void RedisConnection::read() {
   if (phase_ == Phase::kGreeting) take_greeting();
   if (is_broken()) return;
   if (!ended.empty()) return fail(std::move(ended), phase_ == Phase::kGreeting && is_tls_fault(ended));
-  if (!reader_.error().empty()) return fail("not understood: " + shown(reader_.error()));
+  if (!reader_.error().empty()) return fail("not understood: " + reader_.error());
   if (c_->read->ready) {
     ngx_post_event(c_->read, &ngx_posted_next_events);
   } else if (ngx_handle_read_event(c_->read, 0) != NGX_OK) {
@@ -254,7 +240,7 @@ void RedisConnection::read() {
 
 std::optional<shared::RedisReply> RedisConnection::next() {
   auto reply = reader_.next();
-  if (!reply && !reader_.error().empty()) fail("not understood: " + shown(reader_.error()));
+  if (!reply && !reader_.error().empty()) fail("not understood: " + reader_.error());
   return reply;
 }
 

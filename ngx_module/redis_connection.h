@@ -83,8 +83,8 @@ class RedisConnection {
   bool shaken_ = false;  // the handshake ended in an event
   std::string out_;
   std::size_t sent_ = 0;
-  bool sends_auth_ = false;
-  int greeted_ = 0;  // replies to the greeting
+  bool secret_ = false;  // out_ holds the password
+  int greeted_ = 0;      // replies to the greeting
   std::string problem_;
   bool refused_ = false;
 };

@@ -54,7 +54,10 @@ shared::RedisRoundTrip RedisLink::wait_for(const std::shared_ptr<RedisRequest>& 
 
 shared::RedisRoundTrip RedisLink::ask_here(const std::shared_ptr<RedisRequest>& request) {
   auto caller = callers_.find(request->to);
-  if (lingers_until_ == 0) return away(request->to, "the event loop cannot wait for it");
+  if (lingers_until_ == 0) {  // nothing was tried yet, so nothing is wrong
+    request->outcome.away = true;
+    return std::move(request->outcome);
+  }
   if (caller == callers_.end() || !caller->second->is_ready()) return away(request->to, "no connection is left");
   caller->second->ask(request);
   while (!request->done) {

@@ -1,7 +1,5 @@
 #include "ngx_module/redis_peer.h"
 
-#include <utility>
-
 #include "ngx_module/socket_address.h"
 
 namespace experiment::ngx {
@@ -144,6 +142,8 @@ void RedisPeer::begin_connecting() {
 void RedisPeer::connect_next() {
   const SocketAddress& to = addresses_[next_address_++ % addresses_.size()];
   --addresses_left_;
+  static std::uint64_t last_id = 0;  // of all peers: of two connections to one server one may be another peer's
+  id_ = ++last_id;
   RedisConnection::Owner& owner = *this;
   connection_ = std::make_unique<RedisConnection>(store_, to, endpoint_.host, limits_, owner, log_);
   proceed();
@@ -176,10 +176,10 @@ void RedisPeer::transmit(std::string bytes) {
   if (connection_->state() == RedisConnection::State::kBroken) lose(connection_->problem(), connection_->refused());
 }
 
-std::size_t RedisPeer::prove() noexcept {
+void RedisPeer::prove() noexcept {
   proved_ = true;
+  failures_ = 0;
   backoff_.succeeded();
-  return std::exchange(failures_, 0);
 }
 
 void RedisPeer::lose(const std::string& problem, bool refused) {

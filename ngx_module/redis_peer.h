@@ -45,8 +45,10 @@ class RedisPeer : private RedisConnection::Owner {
   // on_timer() comes in so many milliseconds, in place of what was said before. Requires: kReady.
   void set_timer(ngx_msec_t ms) noexcept;
   void clear_timer() noexcept;
-  // The server did what was asked: later troubles begin anew. Returns: how many attempts failed before.
-  std::size_t prove() noexcept;
+  // Never the same for two.
+  std::uint64_t connection_id() const noexcept { return id_; }
+  // The server did what was asked: later troubles begin anew.
+  void prove() noexcept;
   // Closes the connection, or ends the attempt.
   void lose(const std::string& problem, bool refused = false);
 
@@ -80,6 +82,7 @@ class RedisPeer : private RedisConnection::Owner {
   shared::RedisLimits limits_;
   Stage stage_ = Stage::kIdle;
   std::unique_ptr<RedisConnection> connection_;  // kOpening, kReady
+  std::uint64_t id_ = 0;                         // of connection_
   ngx_resolver_ctx_t* resolving_ = nullptr;      // kOpening
   std::string resolved_name_;                    // nginx writes into it
   std::vector<SocketAddress> addresses_;         // of the attempt

@@ -25,8 +25,8 @@ struct StoreConf {
   shared::StoreUrl url;
   std::string name_space = "experiment";
   shared::RedisAccess access;
-  // Of the password file, as the master read it: workers may not be able to.
-  std::string password;
+  // What logs in with the password that the master read: workers may not be able to.
+  std::string login;
   ngx_ssl_t* tls = nullptr;            // nullptr: none
   ngx_resolver_t* resolver = nullptr;  // nullptr: names are resolved when the configuration is read
   std::map<shared::RedisEndpoint, std::vector<SocketAddress>> resolved;  // names of the URL, without a resolver

@@ -4,8 +4,8 @@
 
 #include "ngx_module/directive_args.h"
 #include "ngx_module/socket_address.h"
-#include "ngx_module/store_password.h"
 #include "ngx_module/store_tls.h"
+#include "shared/redis_login.h"
 
 namespace experiment::ngx {
 namespace {
@@ -91,10 +91,11 @@ char* check_parameters(ngx_conf_t* cf, const StoreConf& store) {
 }
 
 char* load_password(ngx_conf_t* cf, StoreConf& store) {
-  std::string error;
-  store.password = read_password(store.access.password_file, error);
-  if (error.empty()) return NGX_CONF_OK;
-  ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"experiment_store\" password_file %s", error.c_str());
+  auto login = shared::login_for(store.access);
+  store.login = std::move(login.command);
+  if (login.error.empty()) return NGX_CONF_OK;
+  ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"experiment_store\": %s, expected a file whose first line it is",
+                     login.error.c_str());
   return conf_error();
 }
 
@@ -128,9 +129,7 @@ char* set_store(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
       if (char* rc = set_parameter(cf, store, token); rc != NGX_CONF_OK) return rc;
     }
     if (char* rc = check_parameters(cf, store); rc != NGX_CONF_OK) return rc;
-    if (!store.access.password_file.empty()) {
-      if (char* rc = load_password(cf, store); rc != NGX_CONF_OK) return rc;
-    }
+    if (char* rc = load_password(cf, store); rc != NGX_CONF_OK) return rc;
     return store.access.tls ? load_tls(cf, store) : NGX_CONF_OK;
   });
 }

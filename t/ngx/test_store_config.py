@@ -76,11 +76,11 @@ def refusal(edge):
      '"command_timeout=11s" in "experiment_store", expected command_timeout=TIME from 10ms to 10s'),
     (f"experiment_store {URL} user=edge;", '"user=edge" in "experiment_store", expected password_file=PATH beside it'),
     (f"experiment_store {URL} password_file=absent;",
-     r'"experiment_store" password_file \S+/absent: No such file or directory; expected a file whose first line'),
+     r'"experiment_store": the password cannot be read \(\S+/absent: No such file.*\), expected a file whose first line'),
     (f"experiment_store {URL} password_file={{folder}};",
-     r'"experiment_store" password_file \S+: not a regular file; expected a file whose first line'),
+     r'"experiment_store": the password cannot be read \(\S+: not a regular file\), expected a file whose first'),
     (f"experiment_store {URL} password_file=empty;",
-     r'"experiment_store" password_file \S+/empty: empty, expected a file whose first line is the password'),
+     r'"experiment_store": the password cannot be read \(\S+/empty: the first line is empty\), expected a file'),
 ] + [
     (f"experiment_store {URL} {parameter};",
      rf'"{parameter}" in "experiment_store", expected a URL with TLS \(rediss://\) before it')
