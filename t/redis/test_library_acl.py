@@ -4,9 +4,8 @@ import time
 
 import pytest
 import redis
-from conftest import CONTROL, COUNTERS, EDGES
 from lib.edge import ROOT
-from lib.redis_library import LIBRARY, Library
+from lib.redis_library import CONTROL, COUNTERS, EDGES, LIBRARY, Library
 from lib.redis_server import RedisServer
 
 FILE = ROOT / "conf-examples" / "fleet" / "users.acl"

@@ -4,8 +4,7 @@ import time
 
 import pytest
 import redis
-from conftest import CONTROL, COUNTERS, EDGES
-from lib.redis_library import FORMS, LIBRARY, Library
+from lib.redis_library import CONTROL, COUNTERS, EDGES, FORMS, LIBRARY, Library
 from lib.redis_server import RedisServer
 
 WEEK = 7 * 1440
