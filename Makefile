@@ -30,7 +30,7 @@ BENCH_PACKAGES := valgrind wrk
 
 LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
 CTL_SRC   := $(wildcard ctl/*.cpp)
-MODULE_FILES := config $(wildcard bandit/*.* shared/*.* ngx_module/*.*)
+MODULE_FILES := config $(wildcard bandit/*.* shared/*.* shared/redis/*.lua ngx_module/*.*)
 
 .PHONY: help setup module run test unit tsan asan integration soak fuzz corpus bench layers format lint clean FORCE
 .DEFAULT_GOAL := help
@@ -80,6 +80,9 @@ $(B)/gcc/%.o: %.cpp
 	@mkdir -p $(@D) && $(CXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
 $(B)/clang/%.o: %.cpp
 	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) $(CLANG_CHECKS) -MMD -MP -c $< -o $@
+
+# Embedded by the assembler, of which the depfiles say nothing.
+$(patsubst %,$(B)/%/shared/redis_library.o,gcc clang tsan): $(wildcard shared/redis/*.lua)
 
 $(CTL): $(CTL_OBJ) $(GCC_OBJ)
 	@$(CXX) -o $@ $^ $(LIBS)
