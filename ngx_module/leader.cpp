@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <atomic>
 
+#include "ngx_module/node_store.h"
 #include "ngx_module/slice.h"
 #include "ngx_module/worker.h"
 #include "ngx_module/zone.h"
-#include "shared/file_store.h"
 
 namespace experiment::ngx {
 namespace {
@@ -19,6 +19,7 @@ constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
 constexpr std::uint64_t kTellAgainMs = 10000;
 constexpr int kWaitForFirstStepMs = 1000;
 constexpr std::size_t kMostNotices = 50;  // at once
+constexpr int kLingerMs = 500;            // for the last totals, at the end of the process
 
 std::int64_t unix_ms() noexcept {
   ngx_time_t* now = ngx_timeofday();
@@ -84,9 +85,11 @@ struct Leader::Step {
   }
 };
 
-Leader::Leader(const MainConf& conf, const shared::Zone& zone, ngx_log_t* log) : conf_(conf), zone_(zone), log_(log) {}
+Leader::Leader(const MainConf& conf, const shared::Zone& zone, std::function<void()> wake, ngx_log_t* log)
+    : conf_(conf), zone_(zone), wake_(std::move(wake)), log_(log) {}
 
 Leader::~Leader() {
+  if (link_ != nullptr) link_->close();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -111,15 +114,30 @@ void Leader::release_lease() noexcept {
 
 void Leader::ensure_mind() {
   if (mind_ != nullptr) return;
-  auto store = std::make_unique<shared::FileStore>(conf_.state_directory, std::string(zone_.header().instance.data()));
-  mind_ = std::make_unique<shared::Conductor>(std::move(store), conf_.kill_file, random_bits);
+  if (conf_.store) {
+    auto hint = [this] {
+      pushed_ = true;
+      wake_();
+    };
+    link_ = std::make_unique<RedisLink>(*conf_.store, hint, log_);
+  }
+  mind_ = std::make_unique<shared::Conductor>(make_store(conf_, zone_, link_.get()), conf_.kill_file, random_bits);
   sync_ = std::make_unique<shared::ZoneSync>(zone_);
   ZoneLock lock(conf_);
   mind_->restore(zone_.unsaved());
   applied_changes_ = ~std::uint64_t{0};
 }
 
+// Somebody else leads: what we believe gets old.
+void Leader::forget() noexcept {
+  mind_.reset();
+  sync_.reset();
+  link_.reset();
+  pushed_ = false;
+}
+
 std::unique_ptr<Leader::Step> Leader::next_step() {
+  pushed_ = false;
   auto step = std::make_unique<Step>(*this);
   step->input.now_ms = unix_ms();
   if (ngx_current_msec - collected_ms_ < kCollectMs) return step;
@@ -139,6 +157,7 @@ void Leader::start() {
     step->run();
     finish(*step);
     while (hurries()) show(nullptr);
+    pushed_ = link_ != nullptr;  // nothing could be asked yet
     return;
   }
   for (int waited = 0; waited < kWaitForFirstStepMs && zone_.header().adopted.load(std::memory_order_acquire) == 0;
@@ -150,14 +169,11 @@ void Leader::start() {
 void Leader::tick() {
   if (step_ != nullptr) {
     lost_ = !hold_lease() || lost_;
+    if (link_ != nullptr) link_->pump();
     end_step();
     return;
   }
-  if (!hold_lease()) {
-    mind_.reset();  // somebody else leads: what we believe gets old
-    sync_.reset();
-    return;
-  }
+  if (!hold_lease()) return forget();
   if (hurries()) return show(nullptr);
   ensure_mind();
   begin_step();
@@ -200,9 +216,7 @@ void Leader::show(Step* step) {
     // under this lock.
     if (lost_ || zone_.header().leader.load(std::memory_order_acquire) != static_cast<std::uint64_t>(ngx_pid)) {
       lost_ = false;
-      mind_.reset();
-      sync_.reset();
-      return;
+      return forget();
     }
     Slice enough;
     if (step != nullptr && step->update) {
@@ -227,12 +241,15 @@ void Leader::tell_full(std::vector<std::string> full) {
 
 void Leader::step_down() {
   leaving_ = true;
+  if (link_ != nullptr) link_->close();
   if (step_ != nullptr) end_step();
   if (step_ == nullptr) release_lease();  // otherwise when the step is done
 }
 
 void Leader::end() {
+  if (link_ != nullptr && step_ != nullptr) link_->close();  // it may wait for the event loop, which has ended
   if (thread_.joinable()) thread_.join();
+  if (link_ != nullptr) link_->linger(kLingerMs);
   if (step_ != nullptr) report(log_, step_->messages);
   shared::Exchange wants;
   wants.counters = zone_.read_counters();
@@ -241,8 +258,7 @@ void Leader::end() {
   } else if (!wants.counters->empty()) {
     // Nobody knows who ends last, so all write; one of them tells of trouble.
     wants.counters_only = true;
-    shared::FileStore store(conf_.state_directory, std::string(zone_.header().instance.data()));
-    auto errors = store.exchange(wants).errors;
+    auto errors = make_store(conf_, zone_, nullptr)->exchange(wants).errors;
     std::uint64_t told = zone_.header().ended_ms.load(), now = monotonic_ms();
     bool tell =
         told + kTellAgainMs < now && !errors.empty() && zone_.header().ended_ms.compare_exchange_strong(told, now);
@@ -251,6 +267,7 @@ void Leader::end() {
     }
   }
   release_lease();
+  forget();
 }
 
 }  // namespace experiment::ngx
