@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "ngx_module/node_store.h"
+#include "ngx_module/report.h"
 #include "ngx_module/slice.h"
 #include "ngx_module/worker.h"
 #include "ngx_module/zone.h"
+#include "shared/request_vectors.h"
 
 namespace experiment::ngx {
 namespace {
@@ -16,6 +19,7 @@ namespace {
 constexpr ngx_msec_t kLeaseMs = 2000;
 constexpr ngx_msec_t kCollectMs = 1000;  // how often the allocator looks
 constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
+constexpr ngx_msec_t kReportMs = 15000;  // how often the edge reports, and what is counted of requests goes to a fleet
 constexpr std::uint64_t kTellAgainMs = 10000;
 constexpr int kWaitForFirstStepMs = 1000;
 constexpr std::size_t kMostNotices = 50;  // at once
@@ -65,6 +69,7 @@ struct Leader::Step {
   shared::Conductor* mind;
   shared::Zone zone;
   bool collect = false;   // the zone's totals: some milliseconds with a thousand experiments
+  bool requests = false;  // and what is counted of requests
   std::uint64_t applied;  // changes of the mind that are shown, or being shown
   shared::StepInput input;
   std::vector<shared::Message> messages;
@@ -77,6 +82,7 @@ struct Leader::Step {
   void run() noexcept {
     try {
       if (collect) input.totals = zone.read_counters();
+      if (collect && requests) read_request_vectors(zone, *input.totals);
       messages = mind->step(input);
       if (mind->changes() != applied) update = shared::ZoneSync::prepare(*mind);
     } catch (...) {  // out of memory: the next step tries again
@@ -137,21 +143,37 @@ void Leader::forget() noexcept {
 }
 
 std::unique_ptr<Leader::Step> Leader::next_step() {
-  pushed_ = false;
   auto step = std::make_unique<Step>(*this);
   step->input.now_ms = unix_ms();
+  step->input.hint = std::exchange(pushed_, false);
+  step->input.report = current_report();
   if (ngx_current_msec - collected_ms_ < kCollectMs) return step;
   collected_ms_ = ngx_current_msec;
   step->collect = true;
   if (ngx_current_msec - flushed_ms_ >= kFlushMs) {
     flushed_ms_ = ngx_current_msec;
     step->input.flush = true;
+    step->requests = conf_.store && ngx_current_msec - requests_ms_ >= kReportMs;
+    if (step->requests) requests_ms_ = ngx_current_msec;
   }
   return step;
 }
 
+// Made anew when it says something else, and now and then for its clock.
+const std::string& Leader::current_report() {
+  const auto said = std::make_pair(mind_->document_version(), mind_->runtime().version);
+  if (report_.empty() || said != reported_ || ngx_current_msec - reported_ms_ >= kReportMs) {
+    report_ = edge_report(conf_, *mind_, unix_ms() / 1000);
+    reported_ = said;
+    reported_ms_ = ngx_current_msec;
+  }
+  return report_;
+}
+
 void Leader::start() {
   if (hold_lease()) {
+    // What the zone shows is newer than what an edge of a fleet has on its disk: it stays until the store is asked.
+    if (conf_.store && zone_.header().adopted.load(std::memory_order_acquire) != 0) return;
     ensure_mind();
     auto step = next_step();
     step->run();

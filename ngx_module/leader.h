@@ -49,6 +49,7 @@ class Leader {
   void ensure_mind();
   void forget() noexcept;
   std::unique_ptr<Step> next_step();
+  const std::string& current_report();
   void begin_step();
   void end_step();
   void finish(Step& step);
@@ -66,6 +67,10 @@ class Leader {
   std::vector<std::string> said_full_;  // of what the zone has no room for
   ngx_msec_t collected_ms_ = 0;
   ngx_msec_t flushed_ms_ = 0;
+  ngx_msec_t requests_ms_ = 0;
+  std::string report_;                                // of this edge, for the store
+  std::pair<std::uint64_t, std::uint64_t> reported_;  // versions of document and runtime state that it names
+  ngx_msec_t reported_ms_ = 0;
   bool pushed_ = false;
   bool leaving_ = false;
   bool lost_ = false;           // somebody else took the lease while a step was under way

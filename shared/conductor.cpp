@@ -42,6 +42,24 @@ std::string lifted_by(const Runtime& runtime, const Kill& kill) {
   return text;
 }
 
+// Takes out what the store knows, be it lifted by now, and what another kill of the same target does already: the kill
+// files of many nodes may say the same.
+void drop_known(std::vector<Kill>& kills, const std::vector<Kill>& known) {
+  const auto is_known = [&](const Kill& kill) {
+    const auto same = [&](const Kill& other) { return identity_of(other) == identity_of(kill); };
+    return find_standing(known, kill.variant) != nullptr || std::any_of(known.begin(), known.end(), same);
+  };
+  kills.erase(std::remove_if(kills.begin(), kills.end(), is_known), kills.end());
+}
+
+void drop_known(Runtime& kills, const Runtime& known) {
+  drop_known(kills.kill_all, known.kill_all);
+  for (auto& [key, experiment] : kills.experiments) {
+    const auto state = known.experiments.find(key);
+    if (state != known.experiments.end()) drop_known(experiment.kills, state->second.kills);
+  }
+}
+
 std::string versioned(std::uint64_t version) {
   return "definitions " + std::to_string(version);
 }
@@ -51,14 +69,34 @@ std::string versioned(std::uint64_t version) {
 Conductor::Conductor(std::unique_ptr<Store> store, std::string kill_file, RandomBits random)
     : store_(std::move(store)), kill_path_(std::move(kill_file)), random_(std::move(random)) {}
 
-std::vector<Message> Conductor::step(const StepInput& input) {
-  messages_.clear();
+// What this node has, and what it needs beside that.
+Exchange Conductor::ask() const {
   Exchange wants;
   wants.known_document = seen_document_;
   wants.known_runtime = stored_runtime_;
   wants.known_others = others_mark_;
+  wants.learning = learning();
+  return wants;
+}
+
+// Experiments that the allocator looks at, sorted.
+std::vector<std::string> Conductor::learning() const {
+  std::vector<std::string> keys;
+  if (!allocates_) return keys;
+  for (const auto& experiment : document_.document.experiments) {
+    const bool runs = experiment.desired == bandit::Desired::kRunning && experiment.not_in_build.empty();
+    if (runs && experiment.policy.adaptive()) keys.push_back(experiment.key);
+  }
+  std::sort(keys.begin(), keys.end());
+  return keys;
+}
+
+std::vector<Message> Conductor::step(const StepInput& input) {
+  messages_.clear();
+  Exchange wants = ask();
   if (input.flush) wants.counters = input.totals;
   wants.hint = input.hint;
+  wants.report = input.report;
   if (flushed_ms_ > input.now_ms) flushed_ms_ = 0;  // the clock was set back: it must not answer for later counts
   Answer answer = store_->exchange(wants);
   if (answer.counters_written) flushed_ms_ = input.now_ms;
@@ -73,19 +111,31 @@ std::vector<Message> Conductor::step(const StepInput& input) {
     return std::move(messages_);
   }
   changed = take_restored() || changed;
-  for (auto& change : reconcile(document_.document, runtime_, input.now_ms, random_)) {
+  for (const auto& change : bring_in_line(input.now_ms)) {
     say(Severity::kNotice, "\"" + change.experiment + "\": " + change.what);
-    changed = unsaved_ = true;
+    changed = true;
   }
-  if (input.totals) {
+  if (!allocates_) p_best_.clear();
+  if (input.totals && allocates_) {
     Counters totals = *input.totals;
     merge_max(totals, own_);
     add(totals, others_);
-    changed = look(totals, input.now_ms) || changed;
+    changed = look(totals, *wants.learning, input.now_ms) || changed;
   }
   if (unsaved_ || !accepted_text_.empty()) changed = publish(input.now_ms) || changed;
   if (changed) ++changes_;
   return std::move(messages_);
+}
+
+// The runtime state follows the document on the node that allocates. Returns: what changed.
+std::vector<Change> Conductor::bring_in_line(std::int64_t now_ms) {
+  if (!allocates_) return {};
+  std::vector<Change> changes = reconcile(document_.document, runtime_, now_ms, random_);
+  // Never a lower one: of two nodes, one may refuse what the other accepts.
+  const bool newer = document_version_ > runtime_.document;
+  if (newer) runtime_.document = document_version_;
+  unsaved_ = unsaved_ || newer || !changes.empty();
+  return changes;
 }
 
 void Conductor::restore(std::string_view text) {
@@ -116,6 +166,7 @@ std::vector<Message> Conductor::flush(Counters totals, std::int64_t now_ms) {
   Exchange wants;
   wants.counters_only = true;
   wants.known_others = others_mark_;
+  wants.learning.emplace();
   wants.counters = std::move(totals);
   for (const auto& error : store_->exchange(wants).errors) say_again(Severity::kError, error, now_ms);
   return std::move(messages_);
@@ -131,6 +182,7 @@ void Conductor::say_again(Severity severity, const std::string& text, std::int64
 
 // Takes over what is newer in the store. Returns: whether document or runtime changed.
 bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
+  allocates_ = answer.allocates;
   for (const auto& error : answer.errors) say_again(Severity::kError, error, now_ms);
   for (const auto& notice : answer.notices) say(Severity::kNotice, notice);
   bool changed = false;
@@ -140,12 +192,12 @@ bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
   }
   if (answer.runtime) {
     stored_runtime_ = answer.runtime->version;
+    drop_known(unsaved_kills_, *answer.runtime);
     unsaved_ = unite_kills(*answer.runtime, unsaved_kills_);
     tell_kills(*answer.runtime);
     runtime_ = std::move(*answer.runtime);
     changed = true;
     kill_text_.clear();  // a line that stands kills again
-    if (!unsaved_) unsaved_kills_ = {};
   }
   if (answer.document) {
     std::uint64_t before = document_version_;
@@ -236,13 +288,16 @@ bool Conductor::add_kill(const KillLine& line, std::int64_t now_ms) {
   return true;
 }
 
-// The allocator's look at every adaptive experiment. Returns: whether an epoch began.
-bool Conductor::look(const Counters& totals, std::int64_t now_ms) {
+// The allocator's look at every adaptive experiment whose fleet totals were asked for: a node that has just begun to
+// allocate has its own only. Returns: whether an epoch began.
+bool Conductor::look(const Counters& totals, const std::vector<std::string>& learned, std::int64_t now_ms) {
   bool changed = false;
   for (const auto& experiment : document_.document.experiments) {
     auto state = runtime_.experiments.find(experiment.key);
     if (!experiment.policy.adaptive() || !experiment.not_in_build.empty() || state == runtime_.experiments.end())
       continue;
+    const bool runs = experiment.desired == bandit::Desired::kRunning;
+    if (runs && !std::binary_search(learned.begin(), learned.end(), experiment.key)) continue;
     AllocationLook look = allocate(experiment, state->second, totals, now_ms, random_(), store_writable_);
     if (look.p_best.empty()) {
       p_best_.erase(experiment.key);
@@ -260,10 +315,7 @@ bool Conductor::look(const Counters& totals, std::int64_t now_ms) {
 bool Conductor::publish(std::int64_t now_ms) {
   bool changed = false;
   for (int tries = 0; tries < kTries; ++tries) {
-    Exchange wants;
-    wants.known_document = seen_document_;
-    wants.known_runtime = stored_runtime_;
-    wants.known_others = others_mark_;
+    Exchange wants = ask();
     if (unsaved_) wants.runtime = runtime_;
     if (!accepted_text_.empty()) {
       wants.known_document = document_version_;
@@ -284,7 +336,7 @@ bool Conductor::publish(std::int64_t now_ms) {
     changed = adopt(answer, now_ms) || changed;
     if (!conflict) return changed;
     changed = apply_kill_file(now_ms) || changed;
-    unsaved_ = !reconcile(document_.document, runtime_, now_ms, random_).empty() || unsaved_;
+    bring_in_line(now_ms);
     if (!unsaved_) return changed;
   }
   return changed;

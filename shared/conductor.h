@@ -23,10 +23,11 @@
 namespace experiment::shared {
 
 struct StepInput {
-  std::int64_t now_ms = 0;         // unix time
-  std::optional<Counters> totals;  // this zone's, when they were collected: then the allocator looks
-  bool flush = false;              // write them to the store
-  bool hint = false;               // something changed in the store, it is said
+  std::int64_t now_ms = 0;                           // unix time
+  std::optional<Counters> totals;                    // this zone's, when they were collected: then the allocator looks
+  bool flush = false;                                // write them to the store
+  std::optional<std::string> report = std::nullopt;  // what this edge does: Exchange::report
+  bool hint = false;                                 // something changed in the store, it is said
 };
 
 enum class Severity : std::uint8_t { kNotice, kWarning, kError };
@@ -59,7 +60,8 @@ class Conductor {
   // Whether the store could ever be read, document and runtime: a leader that took over without it believes nothing,
   // which is not "none".
   bool has_read() const noexcept { return document_version_ != 0 && !runtime_unread_; }
-  // P(arm is best) by experiment, of the adaptive ones that are past their warm-up.
+  // P(arm is best) by experiment, of the adaptive ones that are past their warm-up; of none where another node
+  // allocates.
   const std::map<std::string, std::vector<double>>& p_best() const noexcept { return p_best_; }
   // Totals of this instance that the store has: of epochs whose blocks the zone has dropped as well.
   const Counters& own() const noexcept { return own_; }
@@ -67,6 +69,8 @@ class Conductor {
   std::int64_t flushed_ms() const noexcept { return flushed_ms_; }
 
  private:
+  Exchange ask() const;
+  std::vector<std::string> learning() const;
   bool take_restored();
   void load_last_good();
   bool adopt(Answer& answer, std::int64_t now_ms);
@@ -74,7 +78,8 @@ class Conductor {
   void adopt_document(const StoredDocument& stored, std::int64_t now_ms);
   bool apply_kill_file(std::int64_t now_ms);
   bool add_kill(const KillLine& line, std::int64_t now_ms);
-  bool look(const Counters& totals, std::int64_t now_ms);
+  std::vector<Change> bring_in_line(std::int64_t now_ms);
+  bool look(const Counters& totals, const std::vector<std::string>& learned, std::int64_t now_ms);
   bool publish(std::int64_t now_ms);
   void say(Severity severity, std::string text) { messages_.push_back({severity, std::move(text)}); }
   void say_again(Severity severity, const std::string& text, std::int64_t now_ms);
@@ -92,6 +97,7 @@ class Conductor {
   bool runtime_unread_ = false;       // there is one, and it could not be read yet
   std::optional<Runtime> restored_;   // of the leader before, until the store was read
   bool unsaved_ = false;              // runtime_ is ahead of the store
+  bool allocates_ = true;             // by the last answer
   Runtime unsaved_kills_;             // of the kill file; none is lost to what another wrote
   bool store_writable_ = true;
   Counters own_;  // of this instance, as the store has them

@@ -12,14 +12,8 @@ namespace {
 constexpr std::size_t kMaxBytes = std::size_t{256} << 20;
 constexpr std::int64_t kDeadAfterNs = std::int64_t{10} * 60 * 1'000'000'000;
 constexpr int kClaimAttempts = 5;
-constexpr std::size_t kInstanceLength = 22;
 constexpr std::string_view kFolder = "counters";
 constexpr std::string_view kJson = ".json", kLock = ".lock";
-
-bool is_instance(std::string_view name) {
-  return name.size() == kInstanceLength &&
-         name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == name.npos;
-}
 
 // The counters of the instance that the file is named after.
 std::optional<Counters> decode_copy(const FileText& file, const std::string& path, const std::string& instance,

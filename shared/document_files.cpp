@@ -41,16 +41,24 @@ std::optional<std::pair<std::uint64_t, std::string>> decode_versioned(std::strin
 
 DocumentFiles::DocumentFiles(StateDirectory& directory)
     : directory_(directory),
+      history_(directory),
       document_(directory.file("definitions.json"), kMaxDocumentBytes),
       numbering_(directory.file("store.json"), kMaxNumberingBytes),
       good_(directory.file("definitions.good.json"), kMaxGoodBytes) {}
 
 void DocumentFiles::exchange(const Exchange& wants, Answer& answer) {
   look_at_document(false);
-  look_at_numbering(false, answer);
+  look_at_numbering(false, answer.errors);
   report_fault(answer);
   if (!digest_.empty()) {
-    if (!recorded_ || numbered_.digest != digest_ || numbered_.version < wants.known_document) number(wants, answer);
+    if (!recorded_ || numbered_.digest != digest_ || numbered_.version < wants.known_document) {
+      const FileLock lock = directory_.lock();
+      if (lock.busy()) {
+        answer.errors.push_back(lock.error() + "; changed definitions wait for it");
+      } else {
+        number(lock, wants.known_document, answer.errors);
+      }
+    }
     if (numbered_.digest == digest_ && numbered_.version > wants.known_document) hand_out(answer);
   }
   if (wants.good_document) keep_good(wants, answer);
@@ -70,7 +78,7 @@ void DocumentFiles::report_fault(Answer& answer) const {
                                         : "; no experiment runs until it is there"));
 }
 
-void DocumentFiles::look_at_numbering(bool in_any_case, Answer& answer) {
+void DocumentFiles::look_at_numbering(bool in_any_case, std::vector<std::string>& errors) {
   const std::optional<FileText> news = numbering_.news(in_any_case);
   if (!news) return;
   std::string error = news->error;
@@ -80,28 +88,30 @@ void DocumentFiles::look_at_numbering(bool in_any_case, Answer& answer) {
     numbered_ = {decoded->first, std::move(decoded->second)};
   } else if (news->stamp.error != ENOENT) {
     const std::string what = news->error.empty() ? numbering_.path() + ": refused: " + error : error;
-    answer.errors.push_back(what + "; the definitions are numbered anew");
+    errors.push_back(what + "; the definitions are numbered anew");
   }
 }
 
-void DocumentFiles::number(const Exchange& wants, Answer& answer) {
-  const FileLock lock = directory_.lock();
-  if (lock.busy()) {
-    answer.errors.push_back(lock.error() + "; changed definitions wait for it");
-    return;
-  }
+void DocumentFiles::number(const FileLock& lock, std::uint64_t known, std::vector<std::string>& errors) {
   look_at_document(
       true);  // numbered is what stands there now, not what this process saw before another one numbered its successor
   if (digest_.empty()) return;
-  look_at_numbering(lock.held(), answer);
+  look_at_numbering(lock.held(), errors);
   look_at_good();
-  const std::uint64_t highest = std::max({numbered_.version, kept_.version, wants.known_document});
-  const bool has_number = numbered_.digest == digest_ && numbered_.version >= wants.known_document;
+  const std::uint64_t highest = std::max({numbered_.version, kept_.version, known});
+  const bool has_number = numbered_.digest == digest_ && numbered_.version >= known;
   if (has_number && recorded_) return;  // another process was faster
-  if (!has_number) numbered_ = {highest + 1, digest_};
+  if (!has_number) {
+    if (lock.held()) keep_replaced(errors);
+    numbered_ = {highest + 1, digest_};
+  }
+  record_number(lock, errors);
+}
+
+// Where nothing can be written, the number holds in this process: the document takes effect, and the fault is repeated
+// until it is mended.
+void DocumentFiles::record_number(const FileLock& lock, std::vector<std::string>& errors) {
   recorded_ = false;
-  // Where nothing can be written, the number holds in this process: the document takes effect, and the fault is
-  // repeated until it is mended.
   std::string error = lock.error();
   if (lock.held()) {
     error = replace_file(numbering_.path(), encode_versioned(numbered_.version, "digest", numbered_.digest));
@@ -110,9 +120,18 @@ void DocumentFiles::number(const Exchange& wants, Answer& answer) {
     numbering_.news(true);  // what this object wrote itself is no news
     recorded_ = true;
   } else {
-    answer.errors.push_back(error + "; version " + std::to_string(numbered_.version) +
-                            " of the definitions is not recorded");
+    errors.push_back(error + "; version " + std::to_string(numbered_.version) + " of the definitions is not recorded");
   }
+}
+
+// An edit by hand has overwritten the document; a node that accepted it has kept its text. Who made it is known where
+// it was published.
+void DocumentFiles::keep_replaced(std::vector<std::string>& errors) {
+  if (numbered_.version == 0 || numbered_.version != kept_.version || numbered_.digest != kept_.digest) return;
+  const auto good = last_good();
+  if (!good || good->version != numbered_.version) return;
+  const std::string error = history_.keep({good->version, 0, {}, good->text});
+  if (!error.empty()) errors.push_back(error + "; what was edited is not kept in the history");
 }
 
 void DocumentFiles::hand_out(Answer& answer) {
@@ -152,6 +171,82 @@ std::optional<StoredDocument> DocumentFiles::last_good() {
   auto decoded = decode_versioned(read_file(good_.path(), kMaxGoodBytes).text, "text", error);
   if (!decoded) return std::nullopt;
   return StoredDocument{decoded->first, std::move(decoded->second)};
+}
+
+// An edit by hand that nobody has numbered yet gets its number first, and counts as what stands.
+std::string DocumentFiles::number_what_stands(const FileLock& lock) {
+  if (is_symbolic_link(document_.path())) {
+    return document_.path() + ": a symbolic link, expected a file; edit what it points to";
+  }
+  std::vector<std::string> errors;
+  number(lock, 0, errors);
+  if (!fault_.empty() && document_.stamp().error != ENOENT) return fault_;
+  if (digest_.empty()) {
+    look_at_numbering(true, errors);
+    look_at_good();
+    return {};  // a numbering that cannot be read is replaced
+  }
+  return recorded_ ? std::string() : errors.back();
+}
+
+// First what must not be lost: what stands, and who made the new one.
+std::string DocumentFiles::replace_document(const Publication& publication) {
+  const std::uint64_t version = std::max(numbered_.version, kept_.version) + 1;
+  if (!digest_.empty()) {
+    FileText stands = read_file(document_.path(), kMaxDocumentBytes);
+    if (stands.error.empty()) {
+      const std::int64_t at_s = stands.stamp.modified_ns / 1'000'000'000;
+      stands.error = history_.keep({numbered_.version, at_s, {}, std::move(stands.text)});
+    }
+    if (!stands.error.empty()) return stands.error;
+  }
+  std::string error = history_.keep({version, publication.at_s, publication.by, publication.text});
+  if (error.empty()) error = replace_file(document_.path(), publication.text);
+  if (!error.empty()) return error;
+  look_at_document(true);
+  numbered_ = {version, digest_text(publication.text)};
+  return {};
+}
+
+Published DocumentFiles::publish(const Publication& publication) {
+  Published out;
+  const FileLock lock = directory_.lock();
+  out.error = lock.held() ? number_what_stands(lock) : lock.error();
+  if (out.error.empty()) {
+    out.version = digest_.empty() ? 0 : numbered_.version;
+    out.conflict = publication.expected && *publication.expected != out.version;
+    out.written = !out.conflict && digest_ == digest_text(publication.text);  // it stands already
+    if (out.conflict || out.written) return out;
+    out.error = replace_document(publication);
+  }
+  if (!out.error.empty()) {
+    out.error += "; nothing was published";
+    return out;
+  }
+  // A number that is not recorded is given again by whoever looks next.
+  std::vector<std::string> errors;
+  record_number(lock, errors);
+  out.written = true;
+  out.version = numbered_.version;
+  return out;
+}
+
+std::vector<DocumentVersion> DocumentFiles::history(std::string& error) {
+  error.clear();
+  std::vector<DocumentVersion> documents = history_.read(error);
+  Answer answer;
+  exchange({}, answer);
+  if (!answer.document) return documents;
+  const StoredDocument& stands = *answer.document;
+  const auto same = [&](const DocumentVersion& kept) { return kept.version == stands.version; };
+  const auto known = std::find_if(documents.begin(), documents.end(), same);
+  if (known == documents.end()) {
+    documents.insert(documents.begin(),
+                     {stands.version, document_.stamp().modified_ns / 1'000'000'000, {}, stands.text});
+  } else if (known->text != stands.text) {
+    *known = {stands.version, document_.stamp().modified_ns / 1'000'000'000, {}, stands.text};
+  }
+  return documents;
 }
 
 }  // namespace experiment::shared

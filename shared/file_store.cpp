@@ -9,7 +9,9 @@ FileStore::FileStore(std::string directory, std::string instance)
     : directory_(std::move(directory)),
       documents_(directory_),
       runtime_(directory_),
-      counters_(directory_, std::move(instance)) {}
+      counters_(directory_, instance),
+      edges_(directory_, std::move(instance)),
+      audit_(directory_) {}
 
 Answer FileStore::exchange(const Exchange& wants) {
   Answer answer;
@@ -26,6 +28,7 @@ Answer FileStore::exchange(const Exchange& wants) {
     part(documents_);
   }
   part(counters_);
+  if (!wants.counters_only) part(edges_);
   return answer;
 }
 
@@ -37,18 +40,38 @@ std::optional<StoredDocument> FileStore::last_good() {
   }
 }
 
-Published FileStore::publish(const Publication&) {
-  return {};
+// Of what a tool asks: its answer, or in `error` that memory ran out.
+template <typename Function>
+auto FileStore::answered(std::string& error, Function function) -> decltype(function()) {
+  try {
+    return function();
+  } catch (const std::exception& problem) {
+    error = directory_.file("") + ": " + problem.what();
+    return decltype(function())();
+  }
 }
-std::vector<DocumentVersion> FileStore::history(std::string&) {
-  return {};
+
+Published FileStore::publish(const Publication& publication) {
+  std::string error;
+  Published published = answered(error, [&] { return documents_.publish(publication); });
+  if (!error.empty()) published.error = error;
+  return published;
 }
-void FileStore::record(const AuditEntry&, std::string&) {}
-std::vector<AuditEntry> FileStore::audit(std::size_t, std::string&) {
-  return {};
+
+std::vector<DocumentVersion> FileStore::history(std::string& error) {
+  return answered(error, [&] { return documents_.history(error); });
 }
-std::vector<EdgeReport> FileStore::edges(std::string&) {
-  return {};
+
+void FileStore::record(const AuditEntry& entry, std::string& error) {
+  answered(error, [&] { audit_.record(entry, error); });
+}
+
+std::vector<AuditEntry> FileStore::audit(std::size_t most, std::string& error) {
+  return answered(error, [&] { return audit_.read(most, error); });
+}
+
+std::vector<EdgeReport> FileStore::edges(std::string& error) {
+  return answered(error, [&] { return edges_.read(error); });
 }
 
 }  // namespace experiment::shared

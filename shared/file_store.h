@@ -3,9 +3,12 @@
 //   definitions.json          the document, edited by people and tools
 //   definitions.good.json     the last document that a node accepted
 //   store.json                the version of the document
+//   history/<version>.json    documents that were published or replaced
+//   audit.jsonl               what people did through tools
 //   runtime.json              the runtime state
 //   counters/<instance>.json  totals of an edge instance
 //   counters/folded.json      totals of instances that are gone
+//   edges/<instance>.json     what an edge says of itself
 //   lock, counters/*.lock     advisory locks (flock): who writes, who is alive
 //   *.corrupt-<n>             damaged files, kept as evidence
 //
@@ -18,8 +21,10 @@
 #include <optional>
 #include <string>
 
+#include "shared/audit_file.h"
 #include "shared/counter_files.h"
 #include "shared/document_files.h"
+#include "shared/edge_files.h"
 #include "shared/runtime_file.h"
 #include "shared/state_directory.h"
 #include "shared/store.h"
@@ -43,10 +48,15 @@ class FileStore : public Store {
   std::vector<EdgeReport> edges(std::string& error) override;
 
  private:
+  template <typename Function>
+  auto answered(std::string& error, Function function) -> decltype(function());
+
   StateDirectory directory_;
   DocumentFiles documents_;
   RuntimeFile runtime_;
   CounterFiles counters_;
+  EdgeFiles edges_;
+  AuditFile audit_;
 };
 
 }  // namespace experiment::shared

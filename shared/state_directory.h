@@ -5,11 +5,17 @@
 // reports so and tries again next time. Readers take no lock: files are replaced by rename.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <string_view>
 
 #include "shared/state_files.h"
 
 namespace experiment::shared {
+
+// Ids of edge instances, which name files: 22 base64url characters.
+inline constexpr std::size_t kInstanceLength = 22;
+bool is_instance(std::string_view name);
 
 class StateDirectory {
  public:

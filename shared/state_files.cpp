@@ -95,6 +95,11 @@ int write_new(const std::string& path, std::string_view text, mode_t mode) {
   return error;
 }
 
+int sync_directory(const std::string& directory) {
+  const Descriptor names(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return names.valid() && ::fsync(names.get()) == 0 ? 0 : errno;
+}
+
 std::string replace(const std::string& path, std::string_view text, mode_t mode) {
   const std::string temporary = path + std::string(kTemporary);
   int error = write_new(temporary, text, mode);
@@ -104,9 +109,8 @@ std::string replace(const std::string& path, std::string_view text, mode_t mode)
     return describe_error(path, error);
   }
   const std::string directory = parent_of(path);
-  const Descriptor names(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!names.valid() || ::fsync(names.get()) != 0) return describe_error(directory, errno);
-  return {};
+  error = sync_directory(directory);
+  return error == 0 ? std::string() : describe_error(directory, error);
 }
 
 }  // namespace
@@ -245,6 +249,32 @@ std::string replace_file(const std::string& path, std::string_view text) {
 
 std::string replace_private_file(const std::string& path, std::string_view text) {
   return replace(path, text, kPrivateMode);
+}
+
+std::string append_to_file(const std::string& path, std::string_view text) {
+  constexpr int kFlags = O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW;
+  int fd = ::open(path.c_str(), kFlags | O_CREAT | O_EXCL, kFileMode);
+  const bool made = fd >= 0;
+  if (!made && errno == EEXIST) fd = ::open(path.c_str(), kFlags);
+  const Descriptor file(fd);
+  struct stat before;
+  if (!file.valid() || ::fstat(file.get(), &before) != 0) return describe_error(path, errno);
+  if (made && ::fchmod(file.get(), kFileMode) != 0) return describe_error(path, errno);  // whatever the umask is
+  if (made) give_to_owner(file.get(), parent_of(path));
+  char last = '\n';
+  if (before.st_size > 0 && ::pread(file.get(), &last, 1, before.st_size - 1) != 1) return describe_error(path, errno);
+  int error = last == '\n' ? 0 : write_all(file.get(), "\n");
+  if (error == 0) error = write_all(file.get(), text);
+  if (error == 0 && ::fsync(file.get()) != 0) error = errno;
+  if (error == 0 && made) error = sync_directory(parent_of(path));
+  if (error == 0) return {};
+  if (::ftruncate(file.get(), before.st_size) != 0) return describe_error(path, error) + ", and a part of it stays";
+  return describe_error(path, error);
+}
+
+bool is_symbolic_link(const std::string& path) {
+  struct stat status;
+  return ::lstat(path.c_str(), &status) == 0 && S_ISLNK(status.st_mode);
 }
 
 std::string set_aside(const std::string& path, std::string& error) {

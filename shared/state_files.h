@@ -93,6 +93,11 @@ std::string ensure_directory(const std::string& path);
 std::string replace_file(const std::string& path, std::string_view text);
 // The same for a file that only its maker may read.
 std::string replace_private_file(const std::string& path, std::string_view text);
+// Appends to `path`, which is made when it is missing, and has it on the disk; behind a last line that was cut short,
+// on a new one. Requires: the directory's lock is held. Returns an error or nothing; after an error the file is as it
+// was.
+std::string append_to_file(const std::string& path, std::string_view text);
+bool is_symbolic_link(const std::string& path);
 // Renames a damaged file to the first free of `path`.corrupt-1, -2, ... Returns the new name, or an empty one and the
 // error.
 std::string set_aside(const std::string& path, std::string& error);

@@ -12,6 +12,11 @@ SCRIPT = ((FOLDER / "script_begin.lua").read_text() + LIBRARY.partition("\n")[2]
 SHA = hashlib.sha1(SCRIPT.encode()).hexdigest()
 FORMS = ("function", "script")
 
+# Keys of the namespace that is used without saying.
+COUNTERS = "experiment:c:button:1"
+CONTROL = "experiment:ctl"
+EDGES = "experiment:edges"
+
 
 class Library:
     """`library.merge(key, "instance", 5, "1,2,3")` calls experiment_merge; answers are bytes and integers as they came.

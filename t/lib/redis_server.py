@@ -105,6 +105,13 @@ class RedisServer:
                     assert time.monotonic() < end, f"redis-server does not answer: {error}\n{self.text()}"
                 time.sleep(0.01)
 
+    @staticmethod
+    def wait_for(condition, seconds=20):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"waited {seconds} s in vain"
+            time.sleep(0.01)
+
     def client(self, **options):
         """By the unix socket; `port=True` by TCP. Never tries again by itself: a test wants to see what happened."""
         if options.pop("port", False):

@@ -3,11 +3,6 @@ import pytest
 from lib.redis_library import FORMS, Library
 from lib.redis_server import RedisServer
 
-COUNTERS = "experiment:c:button:1"
-CONTROL = "experiment:ctl"
-EDGES = "experiment:edges"
-
-
 @pytest.fixture(scope="session")
 def server():
     with RedisServer() as server:

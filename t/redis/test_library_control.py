@@ -2,7 +2,7 @@
 import time
 
 import pytest
-from conftest import CONTROL, EDGES
+from lib.redis_library import CONTROL, EDGES
 
 STEP = 2**20
 CHANNEL = "experiment:push"

@@ -2,7 +2,7 @@
 import time
 
 import pytest
-from conftest import COUNTERS
+from lib.redis_library import COUNTERS
 
 WEEK = 7 * 1440
 MONTH = 30 * 1440

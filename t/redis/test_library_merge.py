@@ -4,7 +4,7 @@ import random
 import time
 
 import pytest
-from conftest import COUNTERS
+from lib.redis_library import COUNTERS
 
 MAX = 2**53 - 1
 EPOCH = 5 * 2**20 + 77

@@ -1,6 +1,6 @@
 """What the functions do not take: one line names function, place, value and what was expected, and nothing is written."""
 import pytest
-from conftest import CONTROL, COUNTERS, EDGES
+from lib.redis_library import CONTROL, COUNTERS, EDGES
 
 MAX = 2**53 - 1
 

@@ -1,9 +1,12 @@
 #include "ctl/redis_socket.h"
 
 #include <gtest/gtest.h>
+#include <netinet/tcp.h>
 
+#include <array>
 #include <chrono>
 #include <string>
+#include <thread>
 
 #include "shared/redis_topology.h"
 #include "t/unit/shared/redis_process.h"
@@ -183,14 +186,85 @@ TEST_F(RedisSocketLogin, TheTimeToConnectHoldsForIt) {
   EXPECT_LT(waited, 0.9);
 }
 
-TEST(RedisSocket, SaysWhatTheServerSaidBeforeItHungUp) {
-  RedisProcess server({"--maxclients", "1"});
-  RedisSocket first({}), second({});
-  EXPECT_TRUE(shared::wait_until([&] { return ping(first, server.endpoint()).error.empty(); }) || true);
-  const std::string error = ping(second, server.endpoint()).error;
-  if (!error.empty()) {
-    EXPECT_NE(error.find("max number of clients reached"), std::string::npos) << error;
+// Answers whatever comes first on each connection by the same bytes, in pieces, and hangs up.
+class Answering {
+ public:
+  Answering(std::string answer, std::size_t piece)
+      : answer_(std::move(answer)), piece_(piece), port_(shared::free_port()) {
+    listening_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port_);
+    EXPECT_EQ(bind(listening_, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(listen(listening_, 10), 0);
+    thread_ = std::thread([this] { serve(); });
   }
+  ~Answering() {
+    shutdown(listening_, SHUT_RDWR);
+    thread_.join();
+    close(listening_);
+  }
+  RedisEndpoint endpoint() const { return {"127.0.0.1", port_, ""}; }
+
+ private:
+  void serve() const {
+    for (;;) {
+      const int one = accept(listening_, nullptr, nullptr);
+      if (one < 0) return;
+      const int on = 1;
+      setsockopt(one, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+      std::array<char, 4096> asked;
+      if (recv(one, asked.data(), asked.size(), 0) > 0) {
+        for (std::size_t i = 0; i < answer_.size(); i += piece_) {
+          const std::string_view bytes = std::string_view(answer_).substr(i, piece_);
+          send(one, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+        }
+      }
+      close(one);
+    }
+  }
+  std::string answer_;
+  std::size_t piece_;
+  std::uint16_t port_;
+  int listening_ = -1;
+  std::thread thread_;
+};
+
+// Returns: what ping() says of a server that answers so, without its name; "ok" if nothing is wrong.
+std::string answered_by(const std::string& answer, std::size_t piece = 1 << 20) {
+  const Answering server(answer, piece);
+  RedisSocket link({});
+  const RedisRoundTrip trip = ping(link, server.endpoint());
+  EXPECT_FALSE(trip.away || trip.refused);
+  return trip.error.empty() ? "ok" : trip.error.substr(describe(server.endpoint()).size() + 2);
+}
+
+TEST(RedisSocket, WhatIsNoReplyIsAnError) {
+  const std::string no_reply = "what came is not a reply: ";
+  EXPECT_EQ(answered_by("+PONG\r\n"), "ok");
+  EXPECT_EQ(answered_by("+PONG\r\n", 1), "ok");
+  EXPECT_EQ(answered_by("HTTP/1.1 400 Bad Request\r\n"), no_reply + "Protocol error, got \"H\" as reply type byte");
+  EXPECT_EQ(answered_by("*2147483647\r\n"), no_reply + "arrays beyond the limit of elements, 200000");
+  EXPECT_EQ(answered_by("$-9\r\n"), no_reply + "Bulk string length out of range");
+  EXPECT_EQ(answered_by("%1\r\n+a\r\n+b\r\n").find(no_reply), 0u);
+  EXPECT_EQ(answered_by("+PONG\r\n+PONG\r\n"), "more came than was asked for");
+  EXPECT_EQ(answered_by(""), "the server closed the connection");
+}
+
+TEST(RedisSocket, AReplyThatIsCutAnywhereIsNone) {
+  const std::string whole = "*2\r\n$3\r\nabc\r\n:1\r\n";
+  for (std::size_t n = 0; n < whole.size(); ++n)
+    EXPECT_EQ(answered_by(whole.substr(0, n)), "the server closed the connection") << n;
+}
+
+TEST(RedisSocket, SaysWhatTheServerSaidBeforeItHungUp) {
+  const Answering server("-ERR max number of clients reached\x1b\r\n", 100);
+  RedisSocket link({});
+  const RedisRoundTrip trip = link.round_trip(server.endpoint(), {format_command({"PING"}), format_command({"PING"})});
+  EXPECT_EQ(trip.error, describe(server.endpoint()) +
+                            ": the server closed the connection after: ERR max number of clients reached?");
+  EXPECT_EQ(trip.replies.size(), 1u);
 }
 
 }  // namespace

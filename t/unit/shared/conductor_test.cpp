@@ -33,6 +33,12 @@ class StagedStore : public Store {
   StagedStore(const std::string& directory, const std::string& instance) : files_(directory, instance) {}
   Answer exchange(const Exchange& wants) override {
     ++exchanges;
+    last = wants;
+    Answer answer = told(wants);
+    answer.allocates = allocates;
+    return answer;
+  }
+  Answer told(const Exchange& wants) {
     if (before_write && wants.runtime) std::exchange(before_write, nullptr)();
     if (loses_answers && wants.runtime) {
       files_.exchange(wants);
@@ -57,7 +63,8 @@ class StagedStore : public Store {
   std::vector<AuditEntry> audit(std::size_t most, std::string& error) override { return files_.audit(most, error); }
   std::vector<EdgeReport> edges(std::string& error) override { return files_.edges(error); }
 
-  bool read_only = false, loses_answers = false;
+  bool read_only = false, loses_answers = false, allocates = true;
+  Exchange last;                       // that was asked
   std::function<void()> before_write;  // once
   int exchanges = 0;
 
@@ -473,6 +480,120 @@ TEST_F(ConductorTest, ADamagedRuntimeIsNotMadeUp) {
   step(leader);
   EXPECT_EQ(kill_mask(hero(leader)), 2u | kMaskExperiment) << "both";
   EXPECT_EQ(hero(leader).epochs.size(), 1u);
+}
+
+TEST_F(ConductorTest, TheRuntimeSaysWhichDocumentItIsInLineWith) {
+  Leader leader = lead();
+  step(leader);
+  EXPECT_EQ(leader.mind->runtime().document, 0u);
+  publish(kFixed);
+  step(leader);
+  EXPECT_EQ(leader.mind->runtime().document, 1u);
+  publish("{ half");
+  step(leader);
+  EXPECT_EQ(leader.mind->runtime().document, 1u) << "nobody follows what was refused";
+  publish(document_text(experiment_text(R"(,"traffic":0.7)")));
+  step(leader);
+  std::string error;
+  EXPECT_EQ(decode_runtime(read("state/runtime.json"), error)->document, 3u) << "stored, though nothing else changed";
+  edit_runtime([](Runtime& runtime) { runtime.document = 9; });
+  step(leader);
+  EXPECT_EQ(leader.mind->runtime().document, 9u) << "another node was told of a later one";
+}
+
+TEST_F(ConductorTest, OnlyTheNodeThatAllocatesFollowsTheDocument) {
+  publish(kBandit);
+  Leader one = lead(kOne), two = lead(kTwo);
+  two.store->allocates = false;
+  step(two);
+  EXPECT_EQ(two.mind->document_version(), 1u);
+  EXPECT_TRUE(two.mind->runtime().experiments.empty());
+  write("kill", "hero/green\n");
+  step(two);
+  EXPECT_EQ(kill_mask(hero(two)), 0u) << "no arm has a number yet";
+  EXPECT_FALSE(two.mind->unsaved()) << "but its kill file works";
+  step(one);
+  step(two);
+  EXPECT_EQ(encode_runtime(two.mind->runtime()), encode_runtime(one.mind->runtime()));
+  EXPECT_EQ(hero(two).epochs.size(), 1u);
+  EXPECT_EQ(kill_mask(hero(two)), 2u);
+  // It adopts documents, and learns nothing.
+  publish(document_text(experiment_text(R"(,"salt":"again")")));
+  step(two, Counters{});
+  EXPECT_EQ(two.mind->document_version(), 2u);
+  EXPECT_EQ(hero(two).generation, 1u);
+  EXPECT_EQ(two.mind->runtime().document, 1u);
+  step(one);
+  step(two);
+  EXPECT_EQ(hero(two).generation, 2u);
+  EXPECT_EQ(two.mind->runtime().document, 2u);
+}
+
+TEST_F(ConductorTest, AConflictMakesNoAllocatorOfANodeThatIsNone) {
+  publish(kFixed);
+  Leader one = lead(kOne), two = lead(kTwo);
+  two.store->allocates = false;
+  write("kill", "hero\n");
+  two.store->before_write = [&] { step(one); };
+  step(two);
+  step(two);
+  EXPECT_EQ(encode_runtime(two.mind->runtime()), encode_runtime(one.mind->runtime()));
+  EXPECT_EQ(hero(two).epochs.size(), 1u);
+}
+
+TEST_F(ConductorTest, TotalsAreAskedForOfWhatIsLearnedFrom) {
+  const std::string thompson = R"(,"allocation":{"policy":"thompson","goal":"buy"}})";
+  const auto one = [&](const std::string& key, const std::string& desired, const std::string& rest) {
+    return R"({"key":")" + key + R"(","desired":")" + desired +
+           R"(","variants":[{"key":"control"},{"key":"green"}],"goals":[{"key":"buy"}])" + rest;
+  };
+  publish(document_text(one("zeta", "running", thompson) + "," + one("fixed", "running", "}") + "," +
+                        one("beta", "running", thompson) + "," + one("old", "stopped", thompson)));
+  Leader leader = lead();
+  step(leader);
+  EXPECT_EQ(leader.store->last.learning, std::vector<std::string>({"beta", "zeta"})) << "with what it publishes";
+  step(leader);
+  EXPECT_EQ(leader.store->last.learning, std::vector<std::string>({"beta", "zeta"}));
+  leader.store->allocates = false;
+  step(leader);
+  step(leader);
+  EXPECT_EQ(leader.store->last.learning, std::vector<std::string>()) << "none, which is not all";
+}
+
+// Who has just begun to allocate has nobody's totals but its own, which may say the opposite of the fleet's.
+TEST_F(ConductorTest, AnAllocatorLooksWhenItHasAskedForTotals) {
+  publish(kBandit);
+  Leader leader = lead();
+  leader.store->allocates = false;
+  Leader other = lead(kTwo);
+  step(other);
+  step(leader);
+  step(leader, totals_of(leader, {0, 0, 5000, 100, 5000, 400}));
+  EXPECT_TRUE(leader.mind->p_best().empty());
+  leader.store->allocates = true;
+  step(leader, totals_of(leader, {0, 0, 5000, 100, 5000, 400}));
+  EXPECT_TRUE(leader.mind->p_best().empty());
+  step(leader, totals_of(leader, {0, 0, 5000, 100, 5000, 400}));
+  EXPECT_EQ(leader.mind->p_best().count("hero"), 1u);
+  leader.store->allocates = false;
+  step(leader, totals_of(leader, {0, 0, 5000, 100, 5000, 400}));
+  EXPECT_TRUE(leader.mind->p_best().empty()) << "it gets old";
+}
+
+TEST_F(ConductorTest, AReportIsHandedOn) {
+  publish(kFixed);
+  Leader leader = lead();
+  StepInput input;
+  input.now_ms = now_ms_;
+  input.report = R"({"document":0})";
+  leader.mind->step(input);
+  std::string error;
+  auto reports = FileStore(root_ + "/state").edges(error);
+  ASSERT_EQ(reports.size(), 1u) << error;
+  EXPECT_EQ(reports[0].instance, kOne);
+  EXPECT_EQ(reports[0].text, R"({"document":0})");
+  step(leader);
+  EXPECT_FALSE(leader.store->last.report);
 }
 
 TEST_F(ConductorTest, TotalsOfOtherInstancesAreLearnedFrom) {

@@ -20,38 +20,12 @@
 
 #include "shared/key_file.h"
 #include "t/unit/shared/store_contract.h"
+#include "t/unit/shared/temporary_state.h"
 
 namespace experiment::shared {
 namespace {
 
 namespace fs = std::filesystem;
-
-// A state directory that does not exist yet, in a folder that goes away with the object.
-class TemporaryState {
- public:
-  TemporaryState() {
-    std::string pattern = (fs::temp_directory_path() / "file_store_XXXXXX").string();
-    root_ = ::mkdtemp(pattern.data());
-  }
-  ~TemporaryState() {
-    std::error_code ignored;
-    fs::permissions(directory(), fs::perms::owner_all, ignored);
-    fs::remove_all(root_, ignored);
-  }
-  std::string directory() const { return root_ + "/state"; }
-  std::string file(const std::string& name) const { return directory() + "/" + name; }
-  void make() const { fs::create_directory(directory()); }
-  std::string read(const std::string& name) const {
-    std::ifstream in(file(name), std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
-  void write(const std::string& name, const std::string& text) const {  // in place, as some editors do
-    std::ofstream(file(name), std::ios::binary | std::ios::trunc) << text;
-  }
-
- private:
-  std::string root_;
-};
 
 struct FileBackend {
   TemporaryState state;

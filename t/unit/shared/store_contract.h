@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -144,8 +145,99 @@ TYPED_TEST_P(StoreContract, OthersAreSummedWithoutTheCaller) {
   EXPECT_TRUE(a->exchange(wants).others);
 }
 
+TYPED_TEST_P(StoreContract, PublishingIsCompareAndSet) {
+  auto one = this->open(), two = this->open();
+  const Published first = one->publish({"{\"a\":1}", 0, "ana", 1'700'000'001});
+  EXPECT_EQ(first.error, "");
+  EXPECT_TRUE(first.written);
+  EXPECT_FALSE(first.conflict);
+  const Answer seen = two->exchange({});
+  ASSERT_TRUE(seen.document);
+  EXPECT_EQ(seen.document->version, first.version);
+  EXPECT_EQ(seen.document->text, "{\"a\":1}");
+  const Published late = two->publish({"{\"b\":1}", 0, "bob", 1'700'000'002});
+  EXPECT_FALSE(late.written);
+  EXPECT_TRUE(late.conflict);
+  EXPECT_EQ(late.version, first.version) << "what stands";
+  EXPECT_EQ(this->open()->exchange({}).document->text, "{\"a\":1}");
+  const Published second = two->publish({"{\"b\":1}", late.version, "bob", 1'700'000'002});
+  EXPECT_TRUE(second.written);
+  EXPECT_GT(second.version, first.version);
+  const Published third = one->publish({"{\"c\":1}", std::nullopt, "ana", 1'700'000'003});
+  EXPECT_TRUE(third.written) << "whatever stands there";
+  EXPECT_GT(third.version, second.version);
+  Exchange wants;
+  wants.known_document = third.version;
+  EXPECT_FALSE(one->exchange(wants).document);
+  wants.known_document = second.version;
+  EXPECT_EQ(two->exchange(wants).document->text, "{\"c\":1}");
+}
+
+TYPED_TEST_P(StoreContract, DocumentsThatWereReplacedAreKept) {
+  auto store = this->open();
+  std::string error = "as it was";
+  EXPECT_TRUE(store->history(error).empty());
+  EXPECT_EQ(error, "");
+  const auto first = store->publish({"one", std::nullopt, "ana", 1'700'000'001}).version;
+  const auto second = store->publish({"two", std::nullopt, "bob", 1'700'000'002}).version;
+  const auto history = this->open()->history(error);
+  EXPECT_EQ(error, "");
+  ASSERT_EQ(history.size(), 2u);
+  EXPECT_EQ(history[0].version, second);
+  EXPECT_EQ(history[0].text, "two");
+  EXPECT_EQ(history[0].by, "bob");
+  EXPECT_EQ(history[0].at_s, 1'700'000'002);
+  EXPECT_EQ(history[1].version, first);
+  EXPECT_EQ(history[1].text, "one");
+  EXPECT_EQ(history[1].by, "ana");
+}
+
+TYPED_TEST_P(StoreContract, WhatPeopleDidIsRecorded) {
+  auto store = this->open();
+  std::string error = "as it was";
+  EXPECT_TRUE(store->audit(10, error).empty());
+  EXPECT_EQ(error, "");
+  for (int i = 1; i <= 3; ++i) {
+    store->record({1'700'000'000 + i, "ana", "kill", "hero/green", "slow \"pages\"\n", std::to_string(i)}, error);
+    EXPECT_EQ(error, "");
+  }
+  const auto newest = this->open()->audit(2, error);
+  EXPECT_EQ(error, "");
+  ASSERT_EQ(newest.size(), 2u);
+  EXPECT_EQ(newest[0].detail, "3");
+  EXPECT_EQ(newest[1].detail, "2");
+  EXPECT_EQ(newest[0].at_s, 1'700'000'003);
+  EXPECT_EQ(newest[0].by, "ana");
+  EXPECT_EQ(newest[0].verb, "kill");
+  EXPECT_EQ(newest[0].target, "hero/green");
+  EXPECT_EQ(newest[0].reason, "slow \"pages\"\n");
+}
+
+TYPED_TEST_P(StoreContract, EdgesSayWhatTheyDo) {
+  auto a = this->open(kInstanceA), b = this->open(kInstanceB);
+  std::string error = "as it was";
+  EXPECT_TRUE(this->open()->edges(error).empty());
+  EXPECT_EQ(error, "");
+  Exchange wants;
+  wants.report = "{\"document\":1}";
+  a->exchange(wants);
+  wants.report = "{\"document\":2}";
+  b->exchange(wants);
+  wants.report = "{\"document\":3}";
+  a->exchange(wants);
+  auto reports = this->open()->edges(error);
+  EXPECT_EQ(error, "");
+  ASSERT_EQ(reports.size(), 2u);
+  if (reports[0].instance != kInstanceA) std::swap(reports[0], reports[1]);
+  EXPECT_EQ(reports[0].instance, kInstanceA);
+  EXPECT_EQ(reports[0].text, "{\"document\":3}");
+  EXPECT_EQ(reports[1].text, "{\"document\":2}");
+  EXPECT_LT(reports[0].age_s, 10);
+}
+
 REGISTER_TYPED_TEST_SUITE_P(StoreContract, AFreshStoreHasNothing, EveryNewContentGetsAHigherVersionThatAllSee,
                             TheLastGoodDocumentSurvivesABadOne, RuntimeIsWrittenByCompareAndSet,
-                            CountersOfAnInstanceMergeByMax, OthersAreSummedWithoutTheCaller);
+                            CountersOfAnInstanceMergeByMax, OthersAreSummedWithoutTheCaller, PublishingIsCompareAndSet,
+                            DocumentsThatWereReplacedAreKept, WhatPeopleDidIsRecorded, EdgesSayWhatTheyDo);
 
 }  // namespace experiment::shared
