@@ -1,5 +1,5 @@
 """conf-examples/fleet as it stands, but for ports, addresses and paths: real servers, sentinels and a cluster with TLS and
-users, edges, and experimentctl as the tool user."""
+users, edges, and experimentctl as the operator."""
 import json
 import re
 import subprocess
@@ -66,8 +66,8 @@ class Site:
         self.ca = authority.ca
         self.certificate, self.key = authority.server("DNS:redis.internal", "IP:127.0.0.1")
         self.folder, self.servers = folder, []
-        for user in ("edge", "tool"):
-            (folder / f"{user}.password").write_text(password_of(user) + "\n")
+        for user in ("edge", "operator"):
+            (folder / f"{user}.password").write_text(password_of(f"experiment-{user}") + "\n")
             (folder / f"{user}.password").chmod(0o600)
         (folder / "keys").write_text("5c" * 32 + "\n")
 
@@ -96,9 +96,9 @@ class Site:
         return start(self.edges("", None, self.backend, start=False), conf, moves)
 
     def ctl(self, url, *args, stdin=None):
-        """experimentctl as the tool user."""
-        done = subprocess.run([str(CTL), *args, "--store", url, "--user", "tool",
-                               "--password-file", str(self.folder / "tool.password"), "--ca", str(self.ca),
+        """experimentctl as the operator."""
+        done = subprocess.run([str(CTL), *args, "--store", url, "--user", "experiment-operator",
+                               "--password-file", str(self.folder / "operator.password"), "--ca", str(self.ca),
                                "--server-name", "redis.internal"],
                               input=stdin, capture_output=True, text=True, timeout=60)
         return done
@@ -197,7 +197,7 @@ def test_an_edge_may_do_nothing_else(site):
     server = site.server()
     for words in REFUSED:
         with pytest.raises(redis.exceptions.NoPermissionError):
-            server.client(user="edge").execute_command(*words)
+            server.client(user="experiment-edge").execute_command(*words)
     with pytest.raises(redis.AuthenticationError):
         redis.Redis("127.0.0.1", server.port, ssl=True, ssl_ca_certs=str(site.ca)).ping()
 
