@@ -13,6 +13,7 @@ B         := build
 SANITIZE  ?=
 DURATION  ?= 0
 PORT      ?= 0
+FLEET     ?= 0
 
 WARNINGS  := -Wall -Wextra -Werror
 # nodelete: what is found when the process ends still has its names.
@@ -196,9 +197,9 @@ lint: setup $(N)/objs/Makefile ## formatting, naming (clang-tidy) and cppcheck
 	@cppcheck --quiet --error-exitcode=1 -j 2 --std=c++17 --language=c++ -I. --enable=warning,performance,portability \
 	  --inline-suppr --suppress=missingIncludeSystem --suppress=preprocessorErrorDirective $(LIB_SRC) $(CTL_SRC) $(wildcard ngx_module/*.cpp)
 
-run: module ## the demo: real nginx, backend, cache and simulated visitors (DURATION=60 ends by itself, PORT=8080)
+run: module ## the demo: real nginx, backend, cache and simulated visitors (DURATION=60 ends by itself, PORT=8080, FLEET=3 edges and a Redis)
 	@$(MAKE) -s -j2 $(CTL)
-	@$(PYTHON) demo/run.py --module $(MODULE) --ctl $(CTL) $(if $(filter-out 0,$(DURATION)),--duration $(DURATION)) $(if $(filter-out 0,$(PORT)),--port $(PORT))
+	@$(PYTHON) demo/run.py --module $(MODULE) --ctl $(CTL) $(if $(filter-out 0,$(DURATION)),--duration $(DURATION)) $(if $(filter-out 0,$(PORT)),--port $(PORT)) $(if $(filter-out 0,$(FLEET)),--fleet $(FLEET))
 
 clean: ## remove everything that was built
 	@rm -rf $(B)
