@@ -173,13 +173,14 @@ const std::string& Leader::current_report() {
 void Leader::start() {
   if (hold_lease()) {
     // What the zone shows is newer than what an edge of a fleet has on its disk: it stays until the store is asked.
-    if (conf_.store && zone_.header().adopted.load(std::memory_order_acquire) != 0) return;
+    pushed_ = conf_.store.has_value();  // nothing can be asked before the event loop runs
+    if (pushed_ && zone_.header().adopted.load(std::memory_order_acquire) != 0) return;
     ensure_mind();
     auto step = next_step();
     step->run();
     finish(*step);
     while (hurries()) show(nullptr);
-    pushed_ = link_ != nullptr;  // nothing could be asked yet
+    pushed_ = conf_.store.has_value();
     return;
   }
   for (int waited = 0; waited < kWaitForFirstStepMs && zone_.header().adopted.load(std::memory_order_acquire) == 0;

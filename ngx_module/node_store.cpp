@@ -40,6 +40,7 @@ std::unique_ptr<shared::Store> make_store(const MainConf& conf, const shared::Zo
   if (!conf.store) return std::make_unique<shared::FileStore>(conf.state_directory, instance);
   const StoreConf& store = *conf.store;
   auto servers = std::make_unique<shared::RedisServers>(store.url, link != nullptr ? *link : none, true);
+  servers->listen(store.name_space + ":push", store.name_space + ":ctl");
   auto redis = std::make_unique<shared::RedisStore>(
       std::move(servers), shared::RedisStoreOptions{store.name_space, instance, kPoll}, random_bits);
   return std::make_unique<shared::FleetStore>(std::move(redis), describe(store.url) + " " + store.name_space,
