@@ -13,6 +13,7 @@ B         := build
 SANITIZE  ?=
 DURATION  ?= 0
 PORT      ?= 0
+FLEET     ?= 0
 
 WARNINGS  := -Wall -Wextra -Werror
 # nodelete: what is found when the process ends still has its names.
@@ -25,12 +26,12 @@ CTL       := $(B)/experimentctl
 
 PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
              libgtest-dev libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
-             python3-jsonschema python3-redis libhiredis-dev redis-server redis-sentinel valgrind curl procps mount
+             python3-jsonschema python3-redis libhiredis-dev redis-server redis-sentinel openssl valgrind curl procps mount
 BENCH_PACKAGES := valgrind wrk
 
 LIB_SRC   := $(wildcard bandit/*.cpp shared/*.cpp)
 CTL_SRC   := $(wildcard ctl/*.cpp)
-MODULE_FILES := config $(wildcard bandit/*.* shared/*.* ngx_module/*.*)
+MODULE_FILES := config $(wildcard bandit/*.* shared/*.* shared/redis/*.lua ngx_module/*.*)
 
 .PHONY: help setup module run test unit tsan asan integration soak fuzz corpus bench layers format lint clean FORCE
 .DEFAULT_GOAL := help
@@ -81,21 +82,27 @@ $(B)/gcc/%.o: %.cpp
 $(B)/clang/%.o: %.cpp
 	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) $(CLANG_CHECKS) -MMD -MP -c $< -o $@
 
+# Embedded by the assembler, of which the depfiles say nothing.
+$(patsubst %,$(B)/%/shared/redis_library.o,gcc clang tsan): $(wildcard shared/redis/*.lua)
+
 $(CTL): $(CTL_OBJ) $(GCC_OBJ)
 	@$(CXX) -o $@ $^ $(LIBS)
 $(B)/asan/experimentctl: $(CTL_SRC:%.cpp=$(B)/clang/%.o) $(CLANG_OBJ)
 	@mkdir -p $(@D) && $(CLANGXX) $(CLANG_CHECKS) -o $@ $^ $(LIBS)
 
+# The Redis link of tools is the one of unit tests, too.
+REDIS_SOCKET := $(patsubst %,ctl/%.cpp,redis_socket byte_stream tls_client)
+
 # --- tests ---------------------------------------------------------------------------------------------------------------
 UNIT_SRC := $(wildcard t/unit/*/*_test.cpp)
 define unit_binary # compiler, folder
-$(B)/unit/$(2)-$(1): $$(patsubst %.cpp,$(B)/$(1)/%.o,$$(wildcard t/unit/$(2)/*_test.cpp) $(LIB_SRC))
+$(B)/unit/$(2)-$(1): $$(patsubst %.cpp,$(B)/$(1)/%.o,$$(wildcard t/unit/$(2)/*_test.cpp) $(LIB_SRC) $(REDIS_SOCKET))
 	@mkdir -p $$(@D) && $(if $(filter gcc,$(1)),$(CXX),$(CLANGXX) $(CLANG_CHECKS)) -o $$@ $$^ $(LIBS) -lgtest -lgtest_main -pthread
 endef
-$(foreach c,gcc clang,$(foreach f,bandit shared,$(eval $(call unit_binary,$(c),$(f)))))
-UNIT_BIN := $(foreach c,gcc clang,$(foreach f,bandit shared,$(B)/unit/$(f)-$(c)))
+$(foreach c,gcc clang,$(foreach f,bandit shared ctl,$(eval $(call unit_binary,$(c),$(f)))))
+UNIT_BIN := $(foreach c,gcc clang,$(foreach f,bandit shared ctl,$(B)/unit/$(f)-$(c)))
 
-unit: setup ## build and run the unit tests of bandit and shared, by gcc as it is and by clang with ASan and UBSan; needs no nginx
+unit: setup ## build and run the unit tests of bandit, shared and ctl, by gcc as it is and by clang with ASan and UBSan; needs no nginx
 	@$(MAKE) -s -j2 $(UNIT_BIN) corpus
 	@for test in $(UNIT_BIN); do echo "$$test"; ./$$test --gtest_brief=1 || exit 1; done
 
@@ -110,16 +117,21 @@ tsan: setup ## run bandit and shared under ThreadSanitizer, threads standing in 
 	@./$(B)/unit/tsan --gtest_brief=1 --gtest_filter='*Threads*:ZoneSync*:Conductor*:RotatingFilter*'
 
 FUZZ_SECONDS ?= 20
-FUZZ := $(B)/fuzz/assignment_cookie
-$(FUZZ): t/fuzz/assignment_cookie_fuzz.cpp bandit/assignment.cpp \
-         $(patsubst %,shared/%.cpp,assignment_cookie base64url hmac_sha256 key_ring)
-	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) $(CLANG_CHECKS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
-corpus: $(FUZZ)
-	@./$(FUZZ) -runs=0 t/fuzz/corpus/assignment_cookie 2> $(FUZZ).log || { cat $(FUZZ).log; exit 1; }
-fuzz: setup $(FUZZ) ## look for inputs that break a parser (FUZZ_SECONDS=20); new ones stay in the build folder
-	@mkdir -p $(B)/fuzz/found && ./$(FUZZ) -max_total_time=$(FUZZ_SECONDS) -max_len=1024 -print_final_stats=1 -artifact_prefix=$(B)/fuzz/ \
-	  $(B)/fuzz/found t/fuzz/corpus/assignment_cookie 2> $(FUZZ).log || { cat $(FUZZ).log; exit 1; }
-	@grep -E '^stat::number_of_executed_units|^Done' $(FUZZ).log
+FUZZED_assignment_cookie := bandit/assignment.cpp $(patsubst %,shared/%.cpp,assignment_cookie base64url hmac_sha256 key_ring)
+FUZZED_redis_reply       := shared/redis_reply.cpp
+FUZZED_redis_topology    := $(patsubst %,shared/%.cpp,redis_reply redis_topology redis_url)
+FUZZ := $(patsubst t/fuzz/%_fuzz.cpp,%,$(wildcard t/fuzz/*_fuzz.cpp))
+.SECONDEXPANSION:
+$(B)/fuzz/%: t/fuzz/%_fuzz.cpp $$(FUZZED_$$*) $(wildcard bandit/*.h shared/*.h)
+	@mkdir -p $(@D) && $(CLANGXX) $(CXXFLAGS) $(CLANG_CHECKS) -fsanitize=fuzzer -o $@ $(filter %.cpp,$^) $(LIBS)
+corpus: $(FUZZ:%=$(B)/fuzz/%)
+	@for target in $(FUZZ); do \
+	  $(B)/fuzz/$$target -runs=0 t/fuzz/corpus/$$target 2> $(B)/fuzz/$$target.log || { cat $(B)/fuzz/$$target.log; exit 1; }; done
+fuzz: setup $(FUZZ:%=$(B)/fuzz/%) ## look for inputs that break a parser (FUZZ_SECONDS=20 each); new ones stay in the build folder
+	@for target in $(FUZZ); do found=$(B)/fuzz/found/$$target; log=$(B)/fuzz/$$target.log; mkdir -p $$found; \
+	  $(B)/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=1024 -print_final_stats=1 -artifact_prefix=$(B)/fuzz/$$target- \
+	    $$found t/fuzz/corpus/$$target 2> $$log || { cat $$log; exit 1; }; \
+	  echo "$$target" $$(grep -E '^stat::number_of_executed_units|^Done' $$log); done
 
 integration: module ## run the tests against a real nginx; T= selects
 	@$(MAKE) -s -j2 $(CTL)
@@ -130,10 +142,10 @@ integration: module ## run the tests against a real nginx; T= selects
 asan: ## run the tests against a real nginx, the module instrumented by ASan, UBSan and LeakSanitizer; T= selects
 	@$(MAKE) -s module B=$(B)/asan SANITIZE=address,undefined
 	@$(MAKE) -s -j2 $(B)/asan/experimentctl
-	@BUILD=$(B)/asan $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx)
+	@BUILD=$(B)/asan $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx t/life)
 
 test: layers lint unit tsan integration ## everything that CI runs
-	@$(MAKE) -s asan T='t/ngx --ignore=t/ngx/test_learning.py -k "not bad_documents"'
+	@$(MAKE) -s asan T='t/ngx t/life --ignore=t/ngx/test_learning.py -k "not bad_documents"'
 
 soak: module ## the long runs in full
 	@$(MAKE) -s -j2 $(CTL)
@@ -162,7 +174,8 @@ layers: ## fail on an include that points the wrong way
 	@bad=$$( { grep -nE '#include "(shared|ngx_module|ctl)/' bandit/*.h bandit/*.cpp; \
 	           grep -nE '#include <(nlohmann|openssl|hiredis|CLI)' bandit/*.h bandit/*.cpp; \
 	           grep -nE '#include "(ngx_module|ctl)/' shared/*.h shared/*.cpp; \
-	           grep -nE '#include <(ngx_|CLI)' shared/*.h shared/*.cpp; \
+	           grep -nE '#include <(ngx_|CLI|openssl/(ssl|x509))' shared/*.h shared/*.cpp; \
+	           grep -nE '#include <hiredis' ngx_module/*.h ngx_module/*.cpp; \
 	           grep -nE '#include "ngx_module/' ctl/*.h ctl/*.cpp; \
 	           grep -nE '#include <ngx_' ngx_module/*.h ngx_module/*.cpp | grep -v '^ngx_module/ngx.h:'; } 2>/dev/null ); \
 	if [ -n "$$bad" ]; then echo "layers: an include points the wrong way"; echo "$$bad"; exit 1; fi
@@ -184,9 +197,9 @@ lint: setup $(N)/objs/Makefile ## formatting, naming (clang-tidy) and cppcheck
 	@cppcheck --quiet --error-exitcode=1 -j 2 --std=c++17 --language=c++ -I. --enable=warning,performance,portability \
 	  --inline-suppr --suppress=missingIncludeSystem --suppress=preprocessorErrorDirective $(LIB_SRC) $(CTL_SRC) $(wildcard ngx_module/*.cpp)
 
-run: module ## the demo: real nginx, backend, cache and simulated visitors (DURATION=60 ends by itself, PORT=8080)
+run: module ## the demo: real nginx, backend, cache and simulated visitors (DURATION=60 ends by itself, PORT=8080, FLEET=3 edges and a Redis)
 	@$(MAKE) -s -j2 $(CTL)
-	@$(PYTHON) demo/run.py --module $(MODULE) --ctl $(CTL) $(if $(filter-out 0,$(DURATION)),--duration $(DURATION)) $(if $(filter-out 0,$(PORT)),--port $(PORT))
+	@$(PYTHON) demo/run.py --module $(MODULE) --ctl $(CTL) $(if $(filter-out 0,$(DURATION)),--duration $(DURATION)) $(if $(filter-out 0,$(PORT)),--port $(PORT)) $(if $(filter-out 0,$(FLEET)),--fleet $(FLEET))
 
 clean: ## remove everything that was built
 	@rm -rf $(B)

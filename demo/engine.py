@@ -8,7 +8,7 @@ from collections import Counter
 
 from browser import Connections
 
-SAMPLE = re.compile(r"^nginx_experiment_(\w+)\{([^}]*)\} (\S+)$", re.MULTILINE)
+SAMPLE = re.compile(r"^nginx_experiment_(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -17,6 +17,8 @@ class Engine:
 
     def __init__(self, admin_port, experiment):
         self.epoch = None           # number of the current epoch
+        self.document = None        # version of the definitions in use
+        self.false_positives = 0.0  # chance that a visitor is taken for one who was counted before
         self.p_best = {}            # variant: probability of being the best; empty before the first posterior
         self.exposures = 0          # visitors counted, the baseline's included
         self.rewards = 0
@@ -37,6 +39,10 @@ class Engine:
         self.killed = 0
         for name, text, value in SAMPLE.findall(page):
             labels = dict(LABEL.findall(text))
+            if name == "document_version":
+                self.document = int(value)
+            if name == "filter_false_positive_ratio":
+                self.false_positives = float(value)
             if labels.get("reason") == "killed":
                 self.killed += int(value)
             if labels.get("experiment") == self._experiment:

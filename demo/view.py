@@ -51,9 +51,10 @@ def result_line(tally, experiment, variant, count):
 
 
 class View:
-    def __init__(self, tally, engine, notes, stream=sys.stdout):
+    def __init__(self, tally, engine, notes, fleet=None, stream=sys.stdout):
         self._tally = tally
         self._engine = engine
+        self._fleet = fleet  # whose edges are compared
         self._notes = notes  # lines under the figures: addresses and commands
         self._stream = stream
         self._live = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
@@ -86,7 +87,8 @@ class View:
         best = " ".join(f"{v} {percent(self._engine.p_best.get(v), 0)}" for v in TRUE_RATES)
         visitors = sum(variant_counts(tally, EXPERIMENT).values())
         return (f"{now - tally.started:5.0f} s  {visitors} visitors {tally.views} views  newcomers: {shares}  "
-                f"P(best): {best}  epoch {self.epoch()}  cache {percent(tally.hit_ratio(), 0)}  faults {tally.faults}")
+                f"P(best): {best}  epoch {self.epoch()}  cache {percent(tally.hit_ratio(), 0)}  faults {tally.faults}"
+                + (f"  edges: {self._fleet.line()}" if self._fleet else ""))
 
     def epoch(self):
         return "-" if self._engine.epoch is None else self._engine.epoch
@@ -103,6 +105,8 @@ class View:
                    f"{percent(self._engine.p_best.get(variant)):>7}")
             lines.append(self._colour(row, COLOURS[variant]))
         lines += ["", *self.results(), ""]
+        if self._fleet:
+            lines += [*self._fleet.lines(), ""]
         lines += [
             f"  epoch {self.epoch()}   {elapsed:.0f} s   {tally.views} page views, {tally.views / elapsed:.0f}/s   "
             f"{tally.returned} visitors came back",

@@ -20,6 +20,7 @@ CONNECTIONS = 16
 MAX_WAITING = 200  # page views queued for a connection before arrivals pause
 RECENT_S = 5.0
 SHOWN_FAULTS = 20
+BROKEN_OFF = (ConnectionError, asyncio.IncompleteReadError)
 
 STAMP = re.compile(r'data-(checkout-button|hero-image|delivery-note)="([a-z-]+)"')
 DELIVERY_NOTE = re.compile(r'<p class="note" .*?</p>')
@@ -64,11 +65,16 @@ class Tally:
 
 
 class Visitor:
-    def __init__(self, number, connections, tally, rng):
+    """`entrances`: Connections of each edge, of which every session takes the next; `views` gets the page views' tasks."""
+
+    def __init__(self, number, entrances, tally, rng, views):
         self.number = number
-        self.browser = Browser(connections)
+        self.entrances = entrances
+        self.sessions = 0
+        self.browser = Browser(entrances[number % len(entrances)])
         self.tally = tally
         self.rng = rng
+        self.views = views
         self.inclination = rng.random()  # buys where this is below the rate of its variant
         self.seen = {}                   # experiment: variant of the first page that stamped one
         self.bought = False
@@ -82,6 +88,8 @@ class Visitor:
             await self.session()
 
     async def session(self):
+        self.browser.connections = self.entrances[(self.number + self.sessions) % len(self.entrances)]
+        self.sessions += 1
         if self.rng.random() < 0.3:
             await self.open("/")
         for slug in self.rng.sample(list(PRODUCTS), self.rng.choice((1, 2, 2, 3))):
@@ -90,9 +98,15 @@ class Visitor:
         if not self.bought and self.inclination < RATES[self.seen.get(EXPERIMENT, NONE)]:
             self.bought = True
             await self.open("/thanks")
-            self.tally.buyers.update(self.seen.items())
 
     async def open(self, path):
+        """Whoever is sent away meanwhile still looks at the page that was asked for, as nginx may have counted it."""
+        view = asyncio.create_task(self.look_at(path))
+        self.views.add(view)
+        view.add_done_callback(self.views.discard)
+        await asyncio.shield(view)
+
+    async def look_at(self, path):
         cookies = dict(self.browser.jar)
         response, body = await self.browser.navigate(path)
         self.tally.views += 1
@@ -105,6 +119,8 @@ class Visitor:
             self.fault(path, f"is not the page of {variants}")
         self.check_variants(path, variants)
         self.check_etag(path, response, variants)
+        if path == "/thanks":  # what is killed by then has no part in the purchase
+            self.tally.buyers.update((e, v) for e, v in self.seen.items() if variants.get(e) != NONE)
 
     def check_variants(self, path, variants):
         for experiment, variant in variants.items():
@@ -144,30 +160,34 @@ class Visitor:
 
 
 class Crowd:
-    """All visitors of one demo. `per_second` newcomers; each of them then lives in a task of its own."""
+    """All visitors of one demo, spread over the edges at `ports`. `per_second` newcomers; each of them then lives in a
+    task of its own."""
 
-    def __init__(self, port, per_second, seed=1):
+    def __init__(self, ports, per_second, seed=1):
         self.tally = Tally()
-        self.connections = Connections(port, CONNECTIONS)
+        self.scouts = Counter()  # variants of EXPERIMENT that first() found
+        self._entrances = [Connections(port, max(2, CONNECTIONS // len(ports))) for port in ports]
         self._per_second = per_second
         self._rng = random.Random(seed)
-        self._alive = set()
+        self._alive, self._views = set(), set()
 
-    async def first(self):
-        """One visitor before all others; returns its variant of EXPERIMENT, None while experiments do not run yet."""
-        scout = Visitor(0, self.connections, Tally(), random.Random(0))
+    async def first(self, edge):
+        """One visitor of an edge before all others; returns whether experiments run there."""
+        scout = Visitor(edge, self._entrances, Tally(), random.Random(0), self._views)
         await scout.open("/product/lamp")
-        return scout.seen.get(EXPERIMENT)
+        variant = scout.seen.get(EXPERIMENT)
+        self.scouts.update([variant] if variant else [])
+        return variant is not None
 
     async def arrive(self):
-        """Sends visitors until it is cancelled; then all of them leave at once."""
+        """Sends visitors until it is cancelled; then all of them leave, with the pages that they have asked for."""
         number, due = 0, time.monotonic()
         self.tally.started = due
         try:
             while True:
                 due = max(due + 1 / self._per_second, time.monotonic() - 0.1)  # a pause is not made up for
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                while self.connections.waiting > MAX_WAITING:
+                while sum(entrance.waiting for entrance in self._entrances) > MAX_WAITING:
                     await asyncio.sleep(0.05)
                 number += 1
                 task = asyncio.create_task(self._live(number))
@@ -176,11 +196,14 @@ class Crowd:
         finally:
             for task in self._alive:
                 task.cancel()
-            await asyncio.gather(*self._alive, return_exceptions=True)
+            left = await asyncio.gather(*self._alive, *self._views, return_exceptions=True)
+            for error in left:
+                if isinstance(error, BROKEN_OFF):
+                    self.tally.fault(f"nginx broke off ({error!r})")
 
     async def _live(self, number):
-        visitor = Visitor(number, self.connections, self.tally, random.Random(self._rng.random()))
+        visitor = Visitor(number, self._entrances, self.tally, random.Random(self._rng.random()), self._views)
         try:
             await visitor.live()
-        except (ConnectionError, asyncio.IncompleteReadError) as error:
+        except BROKEN_OFF as error:
             self.tally.fault(f"visitor {number}: nginx broke off ({error!r})")

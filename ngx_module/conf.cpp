@@ -4,6 +4,7 @@
 
 #include "ngx_module/config_error.h"
 #include "ngx_module/pool.h"
+#include "ngx_module/store_directive.h"
 
 namespace experiment::ngx {
 namespace {
@@ -67,9 +68,10 @@ char* init_main_conf(ngx_conf_t* cf, void* data) noexcept {
                          "\"experiment_unit visitor cookie=__Host-uid mint;\"");
       return conf_error();
     }
-    return NGX_CONF_OK;
+    return conf.store ? complete_store(cf, conf) : NGX_CONF_OK;
   }
-  bool used = !conf.units.empty() || !conf.keys_file.empty() || !conf.kill_file.empty() || conf.content_handlers;
+  bool used =
+      !conf.units.empty() || !conf.keys_file.empty() || !conf.kill_file.empty() || conf.content_handlers || conf.store;
   return used ? zone_missing(cf) : NGX_CONF_OK;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ngx_module/ngx.h"
+#include "ngx_module/store_conf.h"
 #include "shared/key_ring.h"
 
 namespace experiment::ngx {
@@ -80,6 +81,7 @@ struct MainConf {
   std::vector<std::string> reward_goals;               // named by experiment_reward
   bool content_handlers = false;                       // experiment_beacon or experiment_metrics stands somewhere
   std::optional<shared::KeyRing> keys;
+  std::optional<StoreConf> store;  // absent: the state directory is the store
   ngx_cycle_t* cycle = nullptr;
 };
 

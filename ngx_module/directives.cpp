@@ -5,9 +5,11 @@
 #include "ngx_module/beacon.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/config_error.h"
+#include "ngx_module/directive_args.h"
 #include "ngx_module/metrics.h"
 #include "ngx_module/pin.h"
 #include "ngx_module/pool.h"
+#include "ngx_module/store_directive.h"
 #include "ngx_module/variables.h"
 #include "ngx_module/zone.h"
 #include "shared/definition_key.h"
@@ -15,30 +17,7 @@
 namespace experiment::ngx {
 namespace {
 
-using Args = Range<ngx_str_t>;
-
 constexpr ngx_int_t kMostCohorts = 100000;
-
-Args args_of(ngx_conf_t* cf) noexcept {
-  return elements<ngx_str_t>(cf->args);
-}
-ngx_str_t& arg(ngx_conf_t* cf, std::size_t i) noexcept {
-  return args_of(cf).first[i];
-}
-MainConf& main_of(ngx_conf_t* cf) noexcept {
-  return *static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_experiment_module));
-}
-
-bool take_prefix(std::string_view& text, std::string_view prefix) noexcept {
-  if (text.substr(0, prefix.size()) != prefix) return false;
-  text.remove_prefix(prefix.size());
-  return true;
-}
-
-char* expected(ngx_conf_t* cf, const ngx_str_t& got, const char* what) noexcept {
-  ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" in \"%V\", expected %s", &got, &arg(cf, 0), what);
-  return conf_error();
-}
 
 char* set_path(ngx_conf_t* cf, std::string& out) {
   if (!out.empty()) return const_cast<char*>("is duplicate");
@@ -46,14 +25,6 @@ char* set_path(ngx_conf_t* cf, std::string& out) {
   if (ngx_conf_full_name(cf->cycle, &path, 1) != NGX_OK) return conf_error();
   out = view(path);
   return NGX_CONF_OK;
-}
-
-// Whether a parameter NAME=VALUE before this one has its name.
-bool is_repeated(ngx_conf_t* cf, const ngx_str_t& token) noexcept {
-  std::string_view name = view(token).substr(0, view(token).find('=') + 1);
-  const ngx_str_t* first = args_of(cf).first + 1;
-  auto has_name = [&](const ngx_str_t& other) { return view(other).substr(0, name.size()) == name; };
-  return !name.empty() && std::any_of(first, &token, has_name);
 }
 
 // A token of RFC 9110, which names of cookies and of headers are.
@@ -70,7 +41,7 @@ char* set_zone(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
     if (conf.shm != nullptr) return const_cast<char*>("is duplicate");
     ngx_str_t name = ngx_null_string;
     ssize_t bytes = 0;
-    for (ngx_str_t& token : Args{args_of(cf).first + 1, args_of(cf).last}) {
+    for (ngx_str_t& token : args_from(cf, 1)) {
       std::string_view text = view(token);
       if (is_repeated(cf, token)) return expected(cf, token, "each parameter once");
       if (take_prefix(text, "zone=")) {
@@ -117,7 +88,7 @@ char* set_unit(ngx_conf_t* cf, ngx_command_t* command, void*) noexcept {
     for (const auto& known : conf.units) {
       if (known->name == unit->name) return expected(cf, arg(cf, 1), "a name that no other unit has");
     }
-    for (ngx_str_t& token : Args{args_of(cf).first + 2, args_of(cf).last}) {
+    for (ngx_str_t& token : args_from(cf, 2)) {
       std::string_view text = view(token);
       UnitSource source;
       if (text == "mint") {
@@ -184,7 +155,7 @@ char* set_placement(ngx_conf_t* cf, ngx_command_t* command, void* data) noexcept
     if (conf.placement_set != NGX_CONF_UNSET) return const_cast<char*>("is duplicate");
     conf.placement_set = 1;
     std::vector<std::string> patterns;
-    for (ngx_str_t& token : Args{args_of(cf).first + 1, args_of(cf).last}) {
+    for (ngx_str_t& token : args_from(cf, 1)) {
       if (view(token) == "off") {
         if (cf->args->nelts != 2) return expected(cf, token, "\"off\" alone");
         return NGX_CONF_OK;
@@ -227,7 +198,7 @@ char* set_reward(ngx_conf_t* cf, ngx_command_t* command, void* data) noexcept {
     RewardRule rule;
     rule.goal = view(arg(cf, 1));
     if (!shared::is_key(rule.goal)) return expected(cf, arg(cf, 1), "a goal key");
-    for (ngx_str_t& token : Args{args_of(cf).first + 2, args_of(cf).last}) {
+    for (ngx_str_t& token : args_from(cf, 2)) {
       std::string_view text = view(token);
       ngx_http_complex_value_t** place = nullptr;
       if (take_prefix(text, "value=")) {
@@ -285,7 +256,7 @@ char* set_cookie(ngx_conf_t* cf, ngx_command_t* command, void* data) noexcept {
     std::string_view name = view(arg(cf, 1));
     if (!is_token(name)) return expected(cf, arg(cf, 1), "a cookie name, as RFC 6265 has it");
     if (!register_cookie(cf, name, conf.cookie->name)) return conf_error();
-    for (ngx_str_t& token : Args{args_of(cf).first + 2, args_of(cf).last}) {
+    for (ngx_str_t& token : args_from(cf, 2)) {
       std::string_view text = view(token);
       if (take_prefix(text, "domain=")) {
         if (text.empty() || text.find(';') != text.npos) return expected(cf, token, "domain=HOST");
@@ -361,6 +332,8 @@ constexpr ngx_uint_t kLocation = NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF;
 
 ngx_command_t kDirectives[] = {
     {ngx_string("experiment_zone"), NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE, set_zone, NGX_HTTP_MAIN_CONF_OFFSET, 0,
+     nullptr},
+    {ngx_string("experiment_store"), NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE, set_store, NGX_HTTP_MAIN_CONF_OFFSET, 0,
      nullptr},
     {ngx_string("experiment_unit"), NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE, set_unit, NGX_HTTP_MAIN_CONF_OFFSET, 0,
      nullptr},

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
+#include "ngx_module/node_store.h"
+#include "ngx_module/report.h"
 #include "ngx_module/slice.h"
 #include "ngx_module/worker.h"
 #include "ngx_module/zone.h"
-#include "shared/file_store.h"
+#include "shared/request_vectors.h"
 
 namespace experiment::ngx {
 namespace {
@@ -16,9 +19,11 @@ namespace {
 constexpr ngx_msec_t kLeaseMs = 2000;
 constexpr ngx_msec_t kCollectMs = 1000;  // how often the allocator looks
 constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
+constexpr ngx_msec_t kReportMs = 15000;  // how often the edge reports, and what is counted of requests goes to a fleet
 constexpr std::uint64_t kTellAgainMs = 10000;
 constexpr int kWaitForFirstStepMs = 1000;
 constexpr std::size_t kMostNotices = 50;  // at once
+constexpr int kLingerMs = 500;            // for the last totals, at the end of the process
 
 std::int64_t unix_ms() noexcept {
   ngx_time_t* now = ngx_timeofday();
@@ -64,6 +69,7 @@ struct Leader::Step {
   shared::Conductor* mind;
   shared::Zone zone;
   bool collect = false;   // the zone's totals: some milliseconds with a thousand experiments
+  bool requests = false;  // and what is counted of requests
   std::uint64_t applied;  // changes of the mind that are shown, or being shown
   shared::StepInput input;
   std::vector<shared::Message> messages;
@@ -76,6 +82,7 @@ struct Leader::Step {
   void run() noexcept {
     try {
       if (collect) input.totals = zone.read_counters();
+      if (collect && requests) read_request_vectors(zone, *input.totals);
       messages = mind->step(input);
       if (mind->changes() != applied) update = shared::ZoneSync::prepare(*mind);
     } catch (...) {  // out of memory: the next step tries again
@@ -84,9 +91,11 @@ struct Leader::Step {
   }
 };
 
-Leader::Leader(const MainConf& conf, const shared::Zone& zone, ngx_log_t* log) : conf_(conf), zone_(zone), log_(log) {}
+Leader::Leader(const MainConf& conf, const shared::Zone& zone, std::function<void()> wake, ngx_log_t* log)
+    : conf_(conf), zone_(zone), wake_(std::move(wake)), log_(log) {}
 
 Leader::~Leader() {
+  if (link_ != nullptr) link_->close();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -111,34 +120,66 @@ void Leader::release_lease() noexcept {
 
 void Leader::ensure_mind() {
   if (mind_ != nullptr) return;
-  auto store = std::make_unique<shared::FileStore>(conf_.state_directory, std::string(zone_.header().instance.data()));
-  mind_ = std::make_unique<shared::Conductor>(std::move(store), conf_.kill_file, random_bits);
+  if (conf_.store) {
+    auto hint = [this] {
+      pushed_ = true;
+      wake_();
+    };
+    link_ = std::make_unique<RedisLink>(*conf_.store, hint, log_);
+  }
+  mind_ = std::make_unique<shared::Conductor>(make_store(conf_, zone_, link_.get()), conf_.kill_file, random_bits);
   sync_ = std::make_unique<shared::ZoneSync>(zone_);
   ZoneLock lock(conf_);
   mind_->restore(zone_.unsaved());
   applied_changes_ = ~std::uint64_t{0};
 }
 
+// Somebody else leads: what we believe gets old.
+void Leader::forget() noexcept {
+  mind_.reset();
+  sync_.reset();
+  link_.reset();
+  pushed_ = false;
+}
+
 std::unique_ptr<Leader::Step> Leader::next_step() {
   auto step = std::make_unique<Step>(*this);
   step->input.now_ms = unix_ms();
+  step->input.hint = std::exchange(pushed_, false);
+  step->input.report = current_report();
   if (ngx_current_msec - collected_ms_ < kCollectMs) return step;
   collected_ms_ = ngx_current_msec;
   step->collect = true;
   if (ngx_current_msec - flushed_ms_ >= kFlushMs) {
     flushed_ms_ = ngx_current_msec;
     step->input.flush = true;
+    step->requests = conf_.store && ngx_current_msec - requests_ms_ >= kReportMs;
+    if (step->requests) requests_ms_ = ngx_current_msec;
   }
   return step;
 }
 
+// Made anew when it says something else, and now and then for its clock.
+const std::string& Leader::current_report() {
+  const auto said = std::make_pair(mind_->document_version(), mind_->runtime().version);
+  if (report_.empty() || said != reported_ || ngx_current_msec - reported_ms_ >= kReportMs) {
+    report_ = edge_report(conf_, *mind_, unix_ms() / 1000);
+    reported_ = said;
+    reported_ms_ = ngx_current_msec;
+  }
+  return report_;
+}
+
 void Leader::start() {
   if (hold_lease()) {
+    // What the zone shows is newer than what an edge of a fleet has on its disk: it stays until the store is asked.
+    if (conf_.store && zone_.header().adopted.load(std::memory_order_acquire) != 0) return;
     ensure_mind();
     auto step = next_step();
     step->run();
     finish(*step);
     while (hurries()) show(nullptr);
+    pushed_ = link_ != nullptr;  // nothing could be asked yet
     return;
   }
   for (int waited = 0; waited < kWaitForFirstStepMs && zone_.header().adopted.load(std::memory_order_acquire) == 0;
@@ -150,14 +191,11 @@ void Leader::start() {
 void Leader::tick() {
   if (step_ != nullptr) {
     lost_ = !hold_lease() || lost_;
+    if (link_ != nullptr) link_->pump();
     end_step();
     return;
   }
-  if (!hold_lease()) {
-    mind_.reset();  // somebody else leads: what we believe gets old
-    sync_.reset();
-    return;
-  }
+  if (!hold_lease()) return forget();
   if (hurries()) return show(nullptr);
   ensure_mind();
   begin_step();
@@ -200,9 +238,7 @@ void Leader::show(Step* step) {
     // under this lock.
     if (lost_ || zone_.header().leader.load(std::memory_order_acquire) != static_cast<std::uint64_t>(ngx_pid)) {
       lost_ = false;
-      mind_.reset();
-      sync_.reset();
-      return;
+      return forget();
     }
     Slice enough;
     if (step != nullptr && step->update) {
@@ -227,12 +263,15 @@ void Leader::tell_full(std::vector<std::string> full) {
 
 void Leader::step_down() {
   leaving_ = true;
+  if (link_ != nullptr) link_->close();
   if (step_ != nullptr) end_step();
   if (step_ == nullptr) release_lease();  // otherwise when the step is done
 }
 
 void Leader::end() {
+  if (link_ != nullptr && step_ != nullptr) link_->close();  // it may wait for the event loop, which has ended
   if (thread_.joinable()) thread_.join();
+  if (link_ != nullptr) link_->linger(kLingerMs);
   if (step_ != nullptr) report(log_, step_->messages);
   shared::Exchange wants;
   wants.counters = zone_.read_counters();
@@ -241,8 +280,7 @@ void Leader::end() {
   } else if (!wants.counters->empty()) {
     // Nobody knows who ends last, so all write; one of them tells of trouble.
     wants.counters_only = true;
-    shared::FileStore store(conf_.state_directory, std::string(zone_.header().instance.data()));
-    auto errors = store.exchange(wants).errors;
+    auto errors = make_store(conf_, zone_, nullptr)->exchange(wants).errors;
     std::uint64_t told = zone_.header().ended_ms.load(), now = monotonic_ms();
     bool tell =
         told + kTellAgainMs < now && !errors.empty() && zone_.header().ended_ms.compare_exchange_strong(told, now);
@@ -251,6 +289,7 @@ void Leader::end() {
     }
   }
   release_lease();
+  forget();
 }
 
 }  // namespace experiment::ngx

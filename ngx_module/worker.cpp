@@ -14,9 +14,10 @@
 namespace experiment::ngx {
 namespace {
 
-constexpr ngx_msec_t kWaitMs = 5;    // how often the leader looks whether its step is done
-constexpr ngx_msec_t kTickMs = 100;  // how often a worker looks for a newer plan
-constexpr ngx_msec_t kLeadMs = 250;  // how often the leader looks at the store
+constexpr ngx_msec_t kWaitMs = 5;     // how often the leader looks whether its step is done
+constexpr ngx_msec_t kTickMs = 100;   // how often a worker looks for a newer plan
+constexpr ngx_msec_t kLeadMs = 250;   // how often the leader looks at the store
+constexpr ngx_msec_t kPushedMs = 50;  // and how often at most when the store tells of changes
 constexpr int kFirstPlanTries = 100;
 
 class Worker {
@@ -27,7 +28,8 @@ class Worker {
         zone_(zone_of(conf)),
         stripe_(static_cast<std::uint32_t>(ngx_worker) % zone_.header().stripes),
         slot_(zone_.ensure_worker(static_cast<std::uint32_t>(ngx_pid))),
-        leader_(conf, zone_, cycle->log) {}
+        leader_(
+            conf, zone_, [this] { hurry(); }, cycle->log) {}
   ~Worker() {
     if (slot_ != nullptr) slot_->pid.store(0);
     for (Plan* plan : plans_) delete plan;
@@ -51,7 +53,7 @@ class Worker {
     timer_.data = this;
     timer_.log = log_;
     timer_.cancelable = 1;
-    ngx_add_timer(&timer_, kTickMs);
+    ngx_add_timer(&timer_, leader_.is_pushed() ? 1 : kTickMs);
   }
 
   void end() {
@@ -89,9 +91,17 @@ class Worker {
       if (worker->leader_.waits()) ngx_add_timer(event, kWaitMs);
       return;
     }
-    ngx_add_timer(event, worker->builder_ != nullptr || worker->leader_.hurries() ? 1
-                         : worker->leader_.waits()                                ? kWaitMs
-                                                                                  : kTickMs);
+    const Leader& leader = worker->leader_;
+    ngx_add_timer(event, worker->builder_ != nullptr || leader.hurries() ? 1
+                         : leader.waits() || leader.is_pushed()          ? kWaitMs
+                                                                         : kTickMs);
+  }
+
+  // The next tick is now.
+  void hurry() noexcept {
+    if (!timer_.timer_set) return;
+    ngx_del_timer(&timer_);
+    ngx_add_timer(&timer_, 1);
   }
 
   void tick() {
@@ -102,7 +112,8 @@ class Worker {
     if (leader_.hurries()) return leader_.tick();
     build(Slice());
     if (leader_.waits()) return leader_.tick();
-    if (builder_ != nullptr || ngx_current_msec - led_ms_ < kLeadMs) return;
+    const ngx_msec_t rest_ms = leader_.is_pushed() ? kPushedMs : kLeadMs;
+    if (builder_ != nullptr || ngx_current_msec - led_ms_ < rest_ms) return;
     led_ms_ = ngx_current_msec;
     leader_.tick();
   }

@@ -95,6 +95,7 @@ std::vector<Message> Conductor::step(const StepInput& input) {
   messages_.clear();
   Exchange wants = ask();
   if (input.flush) wants.counters = input.totals;
+  wants.hint = input.hint;
   wants.report = input.report;
   if (flushed_ms_ > input.now_ms) flushed_ms_ = 0;  // the clock was set back: it must not answer for later counts
   Answer answer = store_->exchange(wants);
@@ -183,6 +184,7 @@ void Conductor::say_again(Severity severity, const std::string& text, std::int64
 bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
   allocates_ = answer.allocates;
   for (const auto& error : answer.errors) say_again(Severity::kError, error, now_ms);
+  for (const auto& notice : answer.notices) say(Severity::kNotice, notice);
   bool changed = false;
   if (answer.others) {
     others_ = std::move(*answer.others);
@@ -324,7 +326,7 @@ bool Conductor::publish(std::int64_t now_ms) {
     Answer answer = store_->exchange(wants);
     if (answer.document && wants.known_document != seen_document_) answer.document.reset();  // seen already
     if (answer.runtime_written) {
-      stored_runtime_ = wants.known_runtime + 1;
+      stored_runtime_ = answer.runtime_version;
       runtime_.version = stored_runtime_;
       unsaved_ = false;
       unsaved_kills_ = {};

@@ -27,6 +27,7 @@ struct StepInput {
   std::optional<Counters> totals;                    // this zone's, when they were collected: then the allocator looks
   bool flush = false;                                // write them to the store
   std::optional<std::string> report = std::nullopt;  // what this edge does: Exchange::report
+  bool hint = false;                                 // something changed in the store, it is said
 };
 
 enum class Severity : std::uint8_t { kNotice, kWarning, kError };

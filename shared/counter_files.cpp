@@ -35,10 +35,11 @@ FileLock hold_instance(const std::string& state_directory, const std::string& in
   return FileLock(folder + "/" + instance + std::string(kLock), FileLock::Mode::kShared, 1);
 }
 
-CounterFiles::CounterFiles(StateDirectory& directory, std::string instance)
+CounterFiles::CounterFiles(StateDirectory& directory, std::string instance, Gone gone)
     : directory_(directory),
       folder_(directory.file(kFolder)),
       instance_(std::move(instance)),
+      gone_(gone),
       folded_file_(folder_ + "/folded.json", kMaxBytes),
       own_file_(path_of(instance_, kJson), kMaxBytes) {}
 
@@ -54,7 +55,7 @@ void CounterFiles::exchange(const Exchange& wants, Answer& answer) {
   } else if (wants.counters) {
     write_own(*wants.counters, answer);
     if (answer.counters_written) answer.own = own_;
-    if (alive_.held()) fold_dead(answer);
+    if (alive_.held() && gone_ == Gone::kFold) fold_dead(answer);
   }
   sum_others(wants, answer);
 }
@@ -195,6 +196,21 @@ void CounterFiles::fold_dead(Answer& answer) {
     if (copy.fault.empty() && copy.file.stamp().age_ns() > kDeadAfterNs && fold(instance, answer)) break;
   }
   look_at_others(answer);
+}
+
+std::vector<CounterFiles::Retired> CounterFiles::retired() const {
+  std::vector<Retired> retired;
+  for (const auto& [instance, copy] : others_) {
+    if (!copy.fault.empty() || folded_.instances.count(instance) != 0) continue;
+    const FileLock nobody(path_of(instance, kLock), FileLock::Mode::kExclusive, 1);
+    if (nobody.held()) retired.push_back({instance, &copy.counters, copy.file.stamp().age_ns()});
+  }
+  return retired;
+}
+
+void CounterFiles::remove(const std::string& instance) {
+  remove_file(path_of(instance, kJson));
+  remove_file(path_of(instance, kLock));
 }
 
 // Returns whether the instance is counted among the folded ones from now on.

@@ -12,6 +12,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "shared/counters.h"
 #include "shared/state_directory.h"
@@ -25,10 +26,22 @@ FileLock hold_instance(const std::string& state_directory, const std::string& in
 
 class CounterFiles {
  public:
+  // What becomes of the files of instances that are gone: one sum, or (where a fleet's store counts by instance) they
+  // stay until remove().
+  enum class Gone { kFold, kKeep };
   // `instance`: 22 base64url characters, or empty for a caller that only reads.
-  CounterFiles(StateDirectory& directory, std::string instance);
+  CounterFiles(StateDirectory& directory, std::string instance, Gone gone = Gone::kFold);
   // Answers the counters' part of an exchange.
   void exchange(const Exchange& wants, Answer& answer);
+
+  struct Retired {
+    std::string instance;
+    const Counters* counters;
+    std::int64_t age_ns;  // since they were written last
+  };
+  // Of instances that nobody holds any more, as of the last exchange.
+  std::vector<Retired> retired() const;
+  void remove(const std::string& instance);
 
  private:
   struct Copy {
@@ -52,6 +65,7 @@ class CounterFiles {
 
   StateDirectory& directory_;
   std::string folder_, instance_;
+  Gone gone_;
   FileLock alive_;
   std::map<std::string, Copy, std::less<>> others_;  // by instance
   WatchedFile folded_file_;

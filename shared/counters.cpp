@@ -11,15 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-std::string join(const CounterVector& totals) {
-  std::string out;
-  for (const std::uint64_t total : totals) {
-    if (!out.empty()) out += ',';
-    out += std::to_string(total);
-  }
-  return out;
-}
-
 // Decimal as std::to_string writes it; nullopt for anything else.
 std::optional<std::uint64_t> parse_decimal(std::string_view digits) {
   std::uint64_t value = 0;
@@ -30,24 +21,16 @@ std::optional<std::uint64_t> parse_decimal(std::string_view digits) {
 }
 
 CounterVector split(const StateValue& value) {
-  CounterVector totals;
-  std::string_view rest = value.text();
-  while (!rest.empty()) {
-    const std::size_t comma = rest.find(',');
-    const std::optional<std::uint64_t> total = parse_decimal(rest.substr(0, comma));
-    const bool ends_in_comma = comma != std::string_view::npos && comma + 1 == rest.size();
-    if (!total || ends_in_comma) value.refuse("decimals joined by commas");
-    totals.push_back(*total);
-    rest = comma == std::string_view::npos ? std::string_view() : rest.substr(comma + 1);
-  }
-  return totals;
+  std::optional<CounterVector> totals = unpack_vector(value.text());
+  if (!totals) value.refuse("decimals joined by commas");
+  return std::move(*totals);
 }
 
 // {"<experiment>":{"<generation>":{"<epoch>":"<n>,<n>,..."}}}
 json to_json(const Counters& counters) {
   json out = json::object();
   for (const auto& [key, totals] : counters) {
-    out[key.experiment][std::to_string(key.generation)][std::to_string(key.epoch)] = join(totals);
+    out[key.experiment][std::to_string(key.generation)][std::to_string(key.epoch)] = pack_vector(totals);
   }
   return out;
 }
@@ -73,6 +56,27 @@ Counters read_counters(const StateValue& value) {
 }
 
 }  // namespace
+
+std::string pack_vector(const CounterVector& vector) {
+  std::string out;
+  for (const std::uint64_t total : vector) {
+    if (!out.empty()) out += ',';
+    out += std::to_string(total);
+  }
+  return out;
+}
+
+std::optional<CounterVector> unpack_vector(std::string_view text) {
+  CounterVector vector;
+  while (!text.empty()) {
+    const std::size_t comma = text.find(',');
+    const std::optional<std::uint64_t> total = parse_decimal(text.substr(0, comma));
+    if (!total || comma + 1 == text.size()) return std::nullopt;
+    vector.push_back(*total);
+    text = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
+  }
+  return vector;
+}
 
 int columns_of(const std::vector<GoalRecord>& goals, int count) {
   int columns = 1;

@@ -40,6 +40,10 @@ struct CounterKey {
 using CounterVector = std::vector<std::uint64_t>;
 using Counters = std::map<CounterKey, CounterVector>;
 
+// "1,2,3", as files and the fleet have it; and back, nullopt for anything else.
+std::string pack_vector(const CounterVector& vector);
+std::optional<CounterVector> unpack_vector(std::string_view text);
+
 // Element-wise maximum: two copies of one instance's totals. Result in `into`.
 void merge_max(Counters& into, const Counters& from);
 // Element-wise sum: different instances. Result in `into`.

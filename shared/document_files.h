@@ -24,7 +24,8 @@ class DocumentFiles {
   explicit DocumentFiles(StateDirectory& directory);
   // Answers the document's part of an exchange.
   void exchange(const Exchange& wants, Answer& answer);
-  // The last document that a node accepted.
+  // The last document that a node accepted: kept, where `wants` has one, and read.
+  void keep_good(const Exchange& wants, Answer& answer);
   std::optional<StoredDocument> last_good();
   // As in Store.
   Published publish(const Publication& publication);
@@ -47,7 +48,6 @@ class DocumentFiles {
   std::string number_what_stands(const FileLock& lock);
   std::string replace_document(const Publication& publication);
   void hand_out(Answer& answer);
-  void keep_good(const Exchange& wants, Answer& answer);
 
   StateDirectory& directory_;
   HistoryFiles history_;

@@ -5,6 +5,7 @@
 // the leader's step waits for the replies. Neither knows about masters, slots or scripts: that is RedisServers.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -26,10 +27,13 @@ struct RedisAccess {
 };
 
 struct RedisRoundTrip {
+  // Which connection it was, never the same for two; what a server acknowledged on an earlier one may be forgotten.
+  std::uint64_t connection = 0;
   std::vector<RedisReply> replies;  // one per command; fewer only with `error`
   std::string
       error;  // "HOST:PORT: what happened"; empty: all replies are there. Error replies of the server are replies
-  bool away = false;     // with `error`: no connection, nothing was sent
+  // No connection, nothing was sent. `error` says why, and is empty while the first attempt is still under way.
+  bool away = false;
   bool refused = false;  // with `error`: authentication or TLS, which only an operator can mend
 };
 

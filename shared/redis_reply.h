@@ -1,7 +1,8 @@
 // Replies of a Redis server as values, and the reader that takes them from a stream of bytes within limits.
 //
-// Used wherever bytes of a server arrive: on nginx's event loop and in tools. hiredis parses; what is beyond the limits
-// is an error before memory is spent on it. The bytes are not trusted.
+// Used wherever bytes of a server arrive: on nginx's event loop and in tools; an object by one thread at a time.
+// hiredis parses; what is beyond the limits is an error before memory is spent on it. The bytes are not trusted. RESP2:
+// what RESP3 added is an error.
 #pragma once
 
 #include <cstddef>
@@ -28,6 +29,7 @@ struct RedisReply {
   bool is_array() const noexcept { return kind == Kind::kArray; }
 };
 
+// A line (simple string, error, number) is at most 65536 bytes besides.
 struct RedisLimits {
   std::size_t depth = 7;                            // of arrays in arrays
   std::size_t elements = 200'000;                   // of one reply, at all depths together
@@ -42,9 +44,10 @@ class RedisReader {
   RedisReader& operator=(RedisReader&&) noexcept;
   ~RedisReader();
 
-  // Takes bytes as they came. False: error() says why, and nothing more is read.
+  // Takes bytes as they came, however they were split. False: error() says why, and nothing more is read.
   bool feed(std::string_view bytes);
-  // The next complete reply; nullopt: more bytes are needed, or error() says what is wrong.
+  // The next complete reply, also one that came before an error; nullopt: more bytes are needed, or error() says what
+  // is wrong.
   std::optional<RedisReply> next();
   // Why this stream cannot be read on: not the protocol, or beyond a limit. Empty: nothing is wrong.
   const std::string& error() const noexcept;

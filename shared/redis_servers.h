@@ -29,8 +29,9 @@ struct RedisCall {
 
 struct RedisAnswers {
   std::vector<RedisReply> replies;  // one per call; where none could be had an error reply that begins with "LINK "
-  std::vector<std::string> faults;  // one line each, for the log: "HOST:PORT: what happened"
-  bool away = false;                // at least one call reached no server
+  std::vector<std::uint64_t> connections;  // that brought them (RedisRoundTrip::connection), one per call
+  std::vector<std::string> faults;         // one line each, for the log: "HOST:PORT: what happened"
+  bool away = false;                       // at least one call reached no server
 };
 
 class RedisServers {

@@ -5,7 +5,8 @@
 //   redis+sentinel://host[:port],host[:port]/master         rediss+sentinel:// with TLS
 //   redis+cluster://host[:port],host[:port]                 rediss+cluster:// with TLS
 //
-// Hosts are names, IPv4 addresses or [IPv6] addresses. No I/O, nothing is resolved here.
+// Hosts are names, IPv4 addresses or [IPv6] addresses; without a port it is 6379, of sentinels 26379. No I/O, nothing
+// is resolved here.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,8 @@ struct RedisEndpoint {
 };
 // "host:port", "[::1]:6379" or "unix:/path", for messages.
 std::string describe(const RedisEndpoint& endpoint);
+// Whether servers may name this as a host: a name, an IPv4 or an IPv6 address, without brackets.
+bool is_redis_host(std::string_view text);
 
 enum class RedisTopology : std::uint8_t { kSingle, kSentinel, kCluster };
 
@@ -43,7 +46,7 @@ struct StoreUrl {
 // A password in the URL is refused: it would stand in nginx.conf and in process lists. Returns: nullopt and one line in
 // `error` that names the value and what was expected.
 std::optional<StoreUrl> parse_store_url(std::string_view text, std::string& error);
-// The URL in one canonical form.
+// The URL in one canonical form: lower-case hosts, every port.
 std::string describe(const StoreUrl& url);
 
 // Key prefix: letters, digits, "_", "-" and ".", at most 40 characters.

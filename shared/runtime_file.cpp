@@ -80,6 +80,7 @@ void RuntimeFile::compare_and_set(const Exchange& wants, Answer& answer) {
   if (damaged_ && !set_damaged_aside(answer)) return;
   Runtime next = *wants.runtime;
   next.version = wants.known_runtime + 1;
+  answer.runtime_version = next.version;
   answer.runtime_written = write(std::move(next), answer);
 }
 

@@ -30,6 +30,7 @@ struct Exchange {
   std::optional<Counters> counters;  // this instance's absolute totals; merged by max into what the store holds of it
   // The text that was accepted as `known_document`: kept as the last good one.
   std::optional<std::string> good_document;
+  bool hint = false;               // something changed, it is said: ask now
   bool counters_only = false;      // at the end of a process: nothing is asked of document and runtime
   std::uint64_t known_others = 0;  // mark of the other instances' totals the caller has
   // Experiments whose totals the caller wants in Answer::others; nullopt: all. A store may answer with more.
@@ -42,8 +43,9 @@ struct Answer {
   std::optional<StoredDocument> document;  // newer than known_document
   std::optional<Runtime> runtime;          // other than known_runtime (after a conflict: what won)
   bool runtime_written = false;
-  bool runtime_conflict = false;    // somebody else wrote first
-  bool runtime_unreadable = false;  // there is one, and it cannot be read: kills may be in it, so this is not "none"
+  std::uint64_t runtime_version = 0;  // with runtime_written: as which it is stored
+  bool runtime_conflict = false;      // somebody else wrote first
+  bool runtime_unreadable = false;    // there is one, and it cannot be read: kills may be in it, so this is not "none"
   bool counters_written = false;
   std::optional<Counters>
       own;  // with counters_written: all of this instance's totals, those that its zone has dropped included
@@ -51,6 +53,7 @@ struct Answer {
   std::uint64_t others_mark = 0;
   // Whether this node is the one that brings the runtime state in line with documents and allocates; others adopt.
   bool allocates = true;
+  std::vector<std::string> notices;  // one line each: changes for the better
   // One line each: place, what happened, consequence; the rest of the exchange still holds.
   std::vector<std::string> errors;
 };

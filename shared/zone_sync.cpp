@@ -103,7 +103,8 @@ bool ZoneSync::bring(const Counters& own, const ExperimentRuntime& state, Experi
       if (!here && !zone_.ensure_epoch(block, record, state.goals, nullptr, counted(record))) return false;
       continue;
     }
-    if (shown != 0 && zone_.at<EpochBlock>(shown)->id == record.id) continue;
+    // A leader that begins with an older copy of the state, because the store is away, takes nothing back.
+    if (shown != 0 && zone_.at<EpochBlock>(shown)->id >= record.id) continue;
     auto table = bandit::decode_runs(state.runs, static_cast<int>(record.quotas.size()));
     if (!table || !zone_.ensure_epoch(block, record, state.goals, &*table, counted(record))) return false;
   }
@@ -226,7 +227,7 @@ std::vector<std::string> ZoneSync::apply(const Conductor& conductor) {
 
 bool ZoneSync::is_behind(const ExperimentBlock& block, const ExperimentRuntime& state) const {
   Offset current = block.current.load(std::memory_order_relaxed);
-  return current != 0 && !state.epochs.empty() && zone_.at<EpochBlock>(current)->id != state.epochs.back().id;
+  return current != 0 && !state.epochs.empty() && zone_.at<EpochBlock>(current)->id < state.epochs.back().id;
 }
 
 void ZoneSync::bring_one(const Conductor& conductor, std::size_t number) {

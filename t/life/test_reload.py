@@ -7,12 +7,15 @@ import signal
 import socket
 
 import pytest
+from lib import sanitizer
 from lib.client import NAVIGATION, get
 from lib.crowd import SERVER, Crowd, assert_counted, assert_stored, by_variant, roomy, stored
 from lib.edge import MODULE, document, experiment, is_running
 
 DOCUMENT = document(experiment("visit"), experiment("button", unit="account"))
 ROOMY = roomy()
+# It keeps what was freed for a while, and modules for good, so that its reports have names.
+SANITIZED = bool(sanitizer.runtimes(MODULE))
 
 
 def anonymous_kb(pid):
@@ -70,7 +73,8 @@ def test_a_hundred_reloads_under_load(edges, soak):
           f"{len(closing.failed)} failed; {keeping.answers} on kept ones, {keeping.reused} found closed when used "
           f"again; kB per reload: {growth}")
     assert not closing.failed and not keeping.failed and not closing.wrong and not keeping.wrong
-    assert growth["master"] < 1 and growth["worker"] < 1 and abs(growth["files"]) < 0.1, growth
+    assert abs(growth["files"]) < 0.1, growth
+    assert SANITIZED or (growth["master"] < 1 and growth["worker"] < 1), growth
     edge.wait(lambda: not any(b"shutting down" in edge.title(pid) for pid in edge.children()))
     assert {key: edge.runtime(key)["epochs"] for key in epochs} == epochs
     assert_counted(edge, closing, keeping)
@@ -255,7 +259,8 @@ def test_a_module_of_another_path_is_another_module(edges):
         edge.reload()
         edge.wait(lambda: not any(is_running(pid) for pid in old))
     crowd = under_load(edge, change)
-    assert not mapped_module(edge.pid, MODULE) and mapped_module(edge.pid, edge.module)
+    assert SANITIZED or not mapped_module(edge.pid, MODULE)
+    assert mapped_module(edge.pid, edge.module)
     edge.stop()
     assert_stored(edge, crowd, experiments=("visit",))
     assert len(instances(edge)) == 2

@@ -7,42 +7,16 @@ from collections import Counter
 import pytest
 from lib.backend import Backend
 from lib.client import NAVIGATION, Browser, assignments, get
-from lib.edge import CTL, MODULE, ROOT
+from lib.edge import CTL, ROOT
+from lib.examples import EXAMPLES, start
 
-EXAMPLES = ROOT / "conf-examples"
 VISITORS = 300
-
-PROLOGUE = """
-load_module {module};
-worker_processes 2;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log info;
-"""
-TEMPORARY = "".join(f"    {name}_temp_path {{folder}}/tmp_{name};\n"
-                    for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
 
 
 def run(edges, conf, definitions, backend, second=None):
-    """An edge with this nginx.conf; what that names is moved into the edge's folder and onto its ports."""
     edge = edges("", definitions, backend, start=False)
-    moves = {"load_module modules/ngx_http_experiment_module.so;": PROLOGUE,
-             "http {\n": "http {\n    access_log off;\n" + TEMPORARY,
-             "/var/lib/nginx/experiment": "{folder}/state",
-             "/var/lib/nginx/pages": "{folder}/cache",
-             "/var/log/nginx/": "{folder}/",
-             "/etc/nginx/experiment.kill": str(edge.kill_file),
-             "listen 80;": f"listen 127.0.0.1:{edge.port};",
-             "127.0.0.1:9145": f"127.0.0.1:{edge.port2}",
-             "127.0.0.1:8080": backend.address,
-             "127.0.0.1:8081": second.address if second else "127.0.0.1:1"}
-    for place, moved in moves.items():
-        moved = moved.replace("{module}", str(MODULE)).replace("{folder}", str(edge.folder))
-        conf = conf.replace(place, moved)
-    directives = re.sub(r"#.*", "", conf).replace(str(edge.folder), "").replace(str(MODULE), "")
-    assert not re.search(r"\s/(var|etc|run|usr)/", directives)
-    (edge.folder / "nginx.conf").write_text(conf)
-    edge.start()
-    return edge
+    return start(edge, conf, {"127.0.0.1:8080": backend.address,
+                              "127.0.0.1:8081": second.address if second else "127.0.0.1:1"})
 
 
 def example(edges, name, *backends):
@@ -96,7 +70,7 @@ def page(body=b"<!--banner-->", **more):
 
 def test_every_example_has_a_good_document():
     folders = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
-    assert folders == ["cached-bandit", "canary-by-upstream", "edge-rendered", "minimal-split"]
+    assert folders == ["cached-bandit", "canary-by-upstream", "edge-rendered", "fleet", "minimal-split"]
     for folder in folders:
         document = EXAMPLES / folder / "definitions.json"
         done = subprocess.run([str(CTL), "check", str(document)], capture_output=True, text=True, timeout=30)
@@ -265,7 +239,7 @@ def section(title):
 
 def test_the_reference_has_every_directive_variable_and_reason():
     directives = names("ngx_module/directives.cpp", r'^ +\{ngx_string\("(experiment\w*)"\)')
-    assert len(directives) == 14 and names("docs/nginx.md", r"^### (\w+)$") == directives
+    assert len(directives) == 15 and names("docs/nginx.md", r"^### (\w+)$") == directives
     registered = names("ngx_module/variables.cpp", r'\{ngx_string\("(\w+)"\)')
     variables = {name + "KEY" if name.endswith("_") else name for name in registered}
     told = re.findall(r"^\| `\$(\w+)`", section("Embedded variables"), re.M)

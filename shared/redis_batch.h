@@ -1,0 +1,38 @@
+// Calls of several parts of a store in one round trip, each with what is done with its reply.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "shared/redis_servers.h"
+
+namespace experiment::shared {
+
+class RedisBatch {
+ public:
+  // `connection` is that of RedisRoundTrip; 0 with an error reply that no server gave.
+  using Then = std::function<void(const RedisReply& reply, std::uint64_t connection)>;
+
+  void add(RedisCall call, Then then) {
+    calls_.push_back(std::move(call));
+    then_.push_back(std::move(then));
+  }
+  bool empty() const noexcept { return calls_.empty(); }
+  // Sends what was added and hands out the replies, in order. Returns: false when a call reached no server. Lines on
+  // what went wrong on the way go to `faults`.
+  bool run(RedisServers& servers, std::vector<std::string>& faults);
+
+ private:
+  std::vector<RedisCall> calls_;
+  std::vector<Then> then_;
+};
+
+// Whether no server gave this reply: the network or the way there failed, and RedisAnswers::faults says so.
+bool is_link_error(const RedisReply& reply) noexcept;
+// A reply as an unsigned number in decimal text or as an integer; 0 for anything else.
+std::uint64_t number_of(const RedisReply& reply) noexcept;
+
+}  // namespace experiment::shared

@@ -1,0 +1,167 @@
+#include "shared/redis_counters.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace experiment::shared {
+namespace {
+
+constexpr std::size_t kEpochsPerCall = 16;
+constexpr auto kAgain = std::chrono::seconds(60);  // everything is sent, and asked for, once more
+
+bool is_zero(const CounterVector& vector) {
+  return std::all_of(vector.begin(), vector.end(), [](std::uint64_t total) { return total == 0; });
+}
+
+// What follows the mark or the time in front: "<n>;1,2,3".
+CounterVector vector_of(const std::string& field) {
+  const std::size_t mark = field.find(';');
+  auto vector = unpack_vector(mark == field.npos ? std::string_view(field) : std::string_view(field).substr(mark + 1));
+  return vector ? std::move(*vector) : CounterVector();
+}
+
+// Fleet without this node, cell by cell.
+CounterVector without(CounterVector fleet, const CounterVector& own) {
+  for (std::size_t i = 0; i < fleet.size() && i < own.size(); ++i) fleet[i] -= std::min(fleet[i], own[i]);
+  return fleet;
+}
+
+}  // namespace
+
+std::string RedisCounters::key_of(const std::string& experiment, std::uint32_t generation) const {
+  return space_ + ":c:" + experiment + ":" + std::to_string(generation);
+}
+
+void RedisCounters::flush(RedisBatch& batch, const std::string& instance, const Counters& totals,
+                          std::vector<std::string>& errors) {
+  Sent& sent = sent_[instance];
+  const auto now = Clock::now();
+  if (now >= sent.resend) {
+    sent.acknowledged.clear();
+    sent.resend = now + kAgain;
+  }
+  std::vector<Counters::value_type> entries;  // of one hash: `totals` is in the order of experiments and generations
+  for (auto entry = totals.begin(); entry != totals.end(); ++entry) {
+    const bool next_hash = !entries.empty() && (entries.back().first.experiment != entry->first.experiment ||
+                                                entries.back().first.generation != entry->first.generation);
+    if (next_hash || entries.size() == kEpochsPerCall) send(batch, instance, std::exchange(entries, {}), errors);
+    const auto known = sent.acknowledged.find(entry->first);
+    const bool has = known == sent.acknowledged.end() ? is_zero(entry->second) : known->second == entry->second;
+    if (!has && sent.sealed.count(entry->first) == 0) entries.push_back(*entry);
+  }
+  if (!entries.empty()) send(batch, instance, std::move(entries), errors);
+}
+
+void RedisCounters::send(RedisBatch& batch, const std::string& instance, std::vector<Counters::value_type> entries,
+                         std::vector<std::string>& errors) {
+  const Hash hash{entries.front().first.experiment, entries.front().first.generation};
+  if (indexed_.count(hash) == 0) {
+    RedisCall call;
+    call.key = space_ + ":index";
+    call.words = {"SADD", call.key, hash.first + ":" + std::to_string(hash.second)};
+    batch.add(std::move(call), [this, hash](const RedisReply& reply, std::uint64_t) {
+      if (reply.is_integer()) indexed_.insert(hash);
+    });
+  }
+  const std::string key = key_of(hash.first, hash.second);
+  RedisCall call;
+  call.key = key;
+  call.function = "experiment_merge";
+  call.words.push_back(instance);
+  for (const auto& [counted, vector] : entries) {
+    call.words.push_back(std::to_string(counted.epoch));
+    call.words.push_back(pack_vector(vector));
+  }
+  batch.add(std::move(call), [this, key, instance, entries = std::move(entries), &errors](const RedisReply& reply,
+                                                                                          std::uint64_t connection) {
+    if (connection != 0) see_connection(connection);
+    if (reply.is_array() && reply.items.size() == entries.size() + 2) {
+      take_statuses(instance, entries, reply);
+    } else if (!is_link_error(reply)) {
+      errors.push_back(key + ": counters not taken: " + reply.text + "; they are sent again");
+    }
+  });
+}
+
+void RedisCounters::take_statuses(const std::string& instance, const std::vector<Counters::value_type>& entries,
+                                  const RedisReply& reply) {
+  Sent& sent = sent_[instance];
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    sent.acknowledged[entries[i].first] = entries[i].second;
+    if (reply.items[2 + i].integer < 0) sent.sealed.insert(entries[i].first);
+  }
+}
+
+// Behind another connection may be another server, or the same one with an older copy.
+void RedisCounters::see_connection(std::uint64_t connection) {
+  if (!connections_.insert(connection).second || connections_.size() == 1) return;
+  for (auto& [instance, sent] : sent_) sent.acknowledged.clear();
+  for (auto& [hash, asked] : asked_) asked.full = {};
+}
+
+bool RedisCounters::has(const std::string& instance, const Counters& totals) const {
+  const auto sent = sent_.find(instance);
+  if (sent == sent_.end()) return totals.empty();
+  return std::all_of(totals.begin(), totals.end(), [&](const auto& entry) {
+    if (sent->second.sealed.count(entry.first) != 0) return true;
+    const auto known = sent->second.acknowledged.find(entry.first);
+    return known == sent->second.acknowledged.end() ? is_zero(entry.second) : known->second == entry.second;
+  });
+}
+
+void RedisCounters::ask(RedisBatch& batch, const std::string& experiment, std::uint32_t generation,
+                        const std::string& instance, std::vector<std::string>& errors) {
+  const Hash hash{experiment, generation};
+  Asked& asked = asked_[hash];
+  const auto now = Clock::now();
+  if (now >= asked.full) {
+    asked.full = now + kAgain;
+    asked.mark = 0;
+  }
+  const std::string key = key_of(experiment, generation);
+  RedisCall call;
+  call.key = key;
+  call.function = "experiment_totals";
+  call.words = {std::to_string(asked.mark), instance};
+  call.read_only = true;
+  batch.add(std::move(call), [this, hash, key, &errors](const RedisReply& reply, std::uint64_t connection) {
+    if (connection != 0) see_connection(connection);
+    if (reply.is_array() && reply.items.size() % 3 == 1) {
+      take_totals(hash, reply);
+    } else if (!is_link_error(reply)) {
+      errors.push_back(key + ": totals not read: " + reply.text + "; the allocator goes by what it has read before");
+    }
+  });
+}
+
+void RedisCounters::take_totals(const Hash& hash, const RedisReply& reply) {
+  Asked& asked = asked_[hash];
+  const std::uint64_t mark = number_of(reply.items[0]);
+  if (mark < asked.mark) asked.full = {};  // it went back
+  asked.mark = mark;
+  for (std::size_t i = 1; i + 2 < reply.items.size(); i += 3) {
+    const CounterKey key{hash.first, hash.second, number_of(reply.items[i])};
+    CounterVector others = without(vector_of(reply.items[i + 1].text), vector_of(reply.items[i + 2].text));
+    CounterVector& known = others_[key];
+    if (known == others) continue;
+    known = std::move(others);
+    ++mark_;
+  }
+}
+
+void RedisCounters::ask_index(RedisBatch& batch, std::set<std::pair<std::string, std::uint32_t>>& out) const {
+  RedisCall call;
+  call.key = space_ + ":index";
+  call.words = {"SMEMBERS", call.key};
+  batch.add(std::move(call), [&out](const RedisReply& reply, std::uint64_t) {
+    for (const RedisReply& item : reply.items) {
+      const std::size_t colon = item.text.find(':');
+      std::uint32_t generation = 0;
+      if (colon == item.text.npos) continue;
+      std::from_chars(item.text.data() + colon + 1, item.text.data() + item.text.size(), generation);
+      out.emplace(item.text.substr(0, colon), generation);
+    }
+  });
+}
+
+}  // namespace experiment::shared

@@ -1,0 +1,72 @@
+// The counter hashes of a namespace as one node sees them: totals go out as absolute vectors, the fleet's come back.
+//
+// Part of the RedisStore, one thread at a time. What is sent is merged by max on the server, so that sending again is
+// always right: what a server has not acknowledged on the connection in use is dirty, and every vector is sent again
+// once a minute, for a failover forgets without telling. Nothing here waits; each function adds to a batch.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "shared/counters.h"
+#include "shared/redis_batch.h"
+
+namespace experiment::shared {
+
+class RedisCounters {
+ public:
+  explicit RedisCounters(std::string space) : space_(std::move(space)) {}
+
+  // Sends what of these totals the store may lack. `instance`: whose they are, this node's or one that is gone.
+  void flush(RedisBatch& batch, const std::string& instance, const Counters& totals, std::vector<std::string>& errors);
+  // Whether the store has acknowledged all of them.
+  bool has(const std::string& instance, const Counters& totals) const;
+  void forget(const std::string& instance) { sent_.erase(instance); }
+
+  // Asks for the fleet's totals of one experiment's generation, without those of `instance`.
+  void ask(RedisBatch& batch, const std::string& experiment, std::uint32_t generation, const std::string& instance,
+           std::vector<std::string>& errors);
+  // Which experiments and generations the store counts, for a caller that wants all.
+  void ask_index(RedisBatch& batch, std::set<std::pair<std::string, std::uint32_t>>& out) const;
+  // Of what was asked so far; `mark` moves when they change.
+  const Counters& others() const noexcept { return others_; }
+  std::uint64_t mark() const noexcept { return mark_; }
+
+  std::string key_of(const std::string& experiment, std::uint32_t generation) const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  using Hash = std::pair<std::string, std::uint32_t>;  // experiment, generation
+  struct Sent {
+    Counters acknowledged;
+    std::set<CounterKey> sealed;  // on the server: it takes no more of them
+    Clock::time_point resend{};   // when all of it is due again
+  };
+  struct Asked {
+    std::uint64_t mark = 0;    // of the hash, at the last answer
+    Clock::time_point full{};  // when all of it is due again
+  };
+
+  void send(RedisBatch& batch, const std::string& instance, std::vector<Counters::value_type> entries,
+            std::vector<std::string>& errors);
+  void take_statuses(const std::string& instance, const std::vector<Counters::value_type>& entries,
+                     const RedisReply& reply);
+  void see_connection(std::uint64_t connection);
+  void take_totals(const Hash& hash, const RedisReply& reply);
+
+  std::string space_;
+  std::map<std::string, Sent> sent_;  // by instance
+  std::set<Hash> indexed_;
+  std::set<std::uint64_t> connections_;
+  std::map<Hash, Asked> asked_;
+  Counters others_;
+  std::uint64_t mark_ = 1;
+};
+
+}  // namespace experiment::shared

@@ -1,0 +1,23 @@
+"""A Redis of the test's own, and edges that share it."""
+import pytest
+from lib.fleet import Fleet
+from lib.redis_server import RedisServer
+
+
+@pytest.fixture
+def server():
+    with RedisServer() as started:
+        yield started
+
+
+@pytest.fixture
+def db(server):
+    return server.client()
+
+
+@pytest.fixture
+def fleets(edges, server):
+    """Makes fleets at this Redis: fleets(conf, definitions=...); see lib/fleet.py."""
+    def make(http, url=None, **more):
+        return Fleet(edges, url or f"redis://{server.address}", http, **more)
+    return make

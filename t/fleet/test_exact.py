@@ -1,0 +1,89 @@
+"""The fleet's totals are what visitors were answered, whatever happened on the way."""
+import collections
+import contextlib
+import os
+import random
+import signal
+import time
+
+from lib.crowd import EXPERIMENTS, SERVER, Crowd, roomy, total
+from lib.edge import document, experiment
+from lib.fleet import by_variant
+
+DEFINITIONS = document(experiment("visit"), experiment("button", unit="account"))
+
+
+def told(client):
+    exposed, rewarded = collections.Counter(), collections.Counter()
+    for key in EXPERIMENTS:
+        exposed.update({(key, variant): n for variant, n in by_variant(client, key, 0).items()})
+        rewarded.update({(key, variant): n for variant, n in by_variant(client, key, 1).items()})
+    return exposed, rewarded
+
+
+def assert_exact(fleet, client, crowds, seconds=15):
+    """What was answered is counted; what an answer was lost of may be."""
+    truth = total(crowds, "exposed"), total(crowds, "rewarded")
+    doubt = sum(crowd.failures("page", "purchase") for crowd in crowds)
+    exact = lambda: all(0 <= got[k] - want[k] <= 2 * doubt for got, want in zip(told(client), truth)
+                        for k in {*got, *want})
+    try:
+        fleet[0].wait(exact, seconds=seconds, step=0.2)
+    except AssertionError:
+        raise AssertionError((told(client), truth, doubt)) from None
+    assert not any(crowd.wrong for crowd in crowds)
+    return sum(truth[0].values())
+
+
+def ready(fleet):
+    from lib.client import get
+    for edge in fleet:
+        edge.wait(lambda: "" not in get(edge.port, "/", {"X-Account": "0", "Accept": "text/html"}).text.split("|")[1:2])
+        edge.wait(lambda: get(edge.port, "/", {"X-Account": "0"}).text.split("|")[1])
+
+
+@contextlib.contextmanager
+def visitors(fleet, **more):
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Crowd(edge.port, seed=n + 1, **more)) for n, edge in enumerate(fleet)]
+
+
+def test_three_edges_count_exactly(fleets, server, db):
+    fleet = fleets(SERVER, definitions=DEFINITIONS, **roomy())
+    ready(fleet)
+    with visitors(fleet) as crowds:
+        time.sleep(8)
+    counted = assert_exact(fleet, db, crowds)
+    assert counted > 1000
+
+
+def test_restarts_reloads_and_killed_workers_lose_nothing(fleets, server, db, soak):
+    fleet = fleets(SERVER, definitions=DEFINITIONS, allowed="exited on signal 9|was locked by", **roomy(soak))
+    ready(fleet)
+    chance, crowds = random.Random(5), []
+    for turn in range(30 if soak else 4):
+        with visitors(fleet) as now:
+            time.sleep(1.5)
+            fleet[0].reload()
+            os.kill(chance.choice(fleet[1].all_workers()), signal.SIGKILL)
+            time.sleep(1)
+        crowds += now
+        fleet[2].stop()  # an orderly end: the next process has its counts on the disk
+        fleet[2].start()
+        ready(fleet)
+    assert_exact(fleet, db, crowds, seconds=30)
+
+
+def test_a_server_that_forgets_everything_is_told_again(fleets, server, db):
+    fleet = fleets(SERVER, definitions=DEFINITIONS, **roomy())
+    ready(fleet)
+    crowds = []
+    for turn in range(3):
+        with visitors(fleet) as now:
+            time.sleep(2)
+            server.kill()
+            time.sleep(1)
+            server.start()  # nothing was saved
+            time.sleep(2)
+        crowds += now
+    assert_exact(fleet, db, crowds, seconds=30)
