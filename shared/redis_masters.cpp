@@ -8,8 +8,10 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr seconds kBetween{1};          // two looks, whatever the reason
-constexpr seconds kRoutine{5};          // finds a failover that our old master does not know of
+constexpr seconds kBetween{1};  // two looks, whatever the reason
+// Looks without a reason. A master that was replaced while it lives is not told so for some seconds, and what it is
+// told is lost; the nodes of a cluster tell each other at once.
+constexpr seconds kSentinelRoutine{2}, kClusterRoutine{10};
 constexpr seconds kSilent{5};           // how long a server that did not answer is asked last
 constexpr std::size_t kNodesAsked = 5;  // in one look: each that is gone costs the time to connect
 
@@ -27,7 +29,7 @@ bool RedisMasters::look(std::vector<std::string>& faults) {
   const Time now = now_();
   if (now < (wanted_ ? allowed_ : routine_)) return false;
   allowed_ = now + kBetween;
-  routine_ = now + kRoutine;
+  routine_ = now + (is_cluster() ? kClusterRoutine : kSentinelRoutine);
   worked_ = false;
   for (auto it = silent_.begin(); it != silent_.end();)
     it = now - it->second > kSilent ? silent_.erase(it) : std::next(it);
