@@ -1,12 +1,10 @@
 #include "ctl/kill.h"
 
 #include <algorithm>
-#include <ctime>
 #include <random>
 #include <vector>
 
 #include "ctl/author.h"
-#include "ctl/state.h"
 #include "shared/kills.h"
 
 namespace experiment::ctl {
@@ -45,17 +43,16 @@ int check_target(const Target& target, const Snapshot& now, Output& output) {
 
 }  // namespace
 
-int kill(const Target& target, const std::string& reason, const std::string& directory, Output& output) {
-  Kill wanted{target.variant, reason, author(), static_cast<std::int64_t>(std::time(nullptr))};
+int kill(const Target& target, const std::string& reason, State& state) {
+  Kill wanted{target.variant, reason, author(), now_s()};
   std::random_device random;
   while (wanted.id == 0) wanted.id = std::uint64_t{random()} << 32 | random();
   Kill standing = wanted;
   bool recorded = false;
-  State state(directory, output);
   Snapshot now;
   const int code = state.update(
       [&](Snapshot& snapshot, bool& changed) -> int {
-        const int refused = check_target(target, snapshot, output);
+        const int refused = check_target(target, snapshot, state.output());
         if (refused != kOk) return refused;
         std::vector<Kill>& kills =
             target.all ? snapshot.runtime.kill_all : snapshot.runtime.experiments[target.key].kills;
@@ -71,15 +68,16 @@ int kill(const Target& target, const std::string& reason, const std::string& dir
       },
       now);
   if (code != kOk) return code;
+  if (recorded) state.record("kill", record_of(target), reason, {});
   const std::string text = recorded ? name_of(target) + ": killed\n"
                                     : name_of(target) + ": already killed by " + standing.by + " at " +
                                           time_text(standing.at_s) + ": " + standing.reason + "\n";
-  return output.done(text, {{"target", name_of(target)},
-                            {"changed", recorded},
-                            {"runtime_version", now.runtime.version},
-                            {"by", standing.by},
-                            {"at", time_text(standing.at_s)},
-                            {"reason", standing.reason}});
+  return state.output().done(text, {{"target", name_of(target)},
+                                    {"changed", recorded},
+                                    {"runtime_version", now.runtime.version},
+                                    {"by", standing.by},
+                                    {"at", time_text(standing.at_s)},
+                                    {"reason", standing.reason}});
 }
 
 }  // namespace experiment::ctl

@@ -3,12 +3,12 @@
 
 #include <string>
 
-#include "ctl/output.h"
+#include "ctl/state.h"
 #include "ctl/target.h"
 
 namespace experiment::ctl {
 
-// Recorded on the disk when this returns kOk; nodes on this directory follow within their poll. Returns an exit code.
-int kill(const Target& target, const std::string& reason, const std::string& directory, Output& output);
+// In the store when this returns kOk; nodes follow within their poll. Returns an exit code.
+int kill(const Target& target, const std::string& reason, State& state);
 
 }  // namespace experiment::ctl

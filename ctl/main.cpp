@@ -4,13 +4,23 @@
 #include <iostream>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 
+#include "ctl/audit.h"
 #include "ctl/check.h"
+#include "ctl/doctor.h"
 #include "ctl/exit_code.h"
+#include "ctl/history.h"
+#include "ctl/keygen.h"
 #include "ctl/kill.h"
+#include "ctl/lifecycle.h"
+#include "ctl/list.h"
+#include "ctl/open_store.h"
 #include "ctl/output.h"
+#include "ctl/publish.h"
+#include "ctl/reset.h"
 #include "ctl/resume.h"
 #include "ctl/status.h"
 #include "ctl/target.h"
@@ -20,16 +30,14 @@ namespace {
 
 constexpr const char* kExitCodes =
     "Exit codes:\n"
-    "  0  done; kill: also when it was killed before\n"
-    "  1  refused: the document is invalid, there is no such variant, or a kill file's line still stands\n"
+    "  0  done, or it was so before\n"
+    "  1  refused: the document is invalid, there is no such variant, or a kill file's line still stands;\n"
+    "     doctor: there is something to change\n"
     "  2  the command line is wrong\n"
-    "  3  nothing to do: no such experiment, or it is not killed\n"
-    "  4  the state directory or the file cannot be read or written";
-
-struct Arguments {
-  bool json = false, all = false;
-  std::string file, key, target, reason, directory;
-};
+    "  3  nothing to do: no such experiment, or it is not killed, or has not run;\n"
+    "     publish, start, freeze, conclude: done, and something that the document wants running stays killed\n"
+    "  4  the store or the file cannot be read or written\n"
+    "  5  another version of the document stands than was expected";
 
 // Reasons end in terminals and logs.
 std::string check_reason(const std::string& reason) {
@@ -41,77 +49,179 @@ std::string check_reason(const std::string& reason) {
   return {};
 }
 
-using TargetVerb = int (*)(const Target&, const std::string&, const std::string&, Output&);
-
-int run_on_target(TargetVerb verb, const Arguments& arguments, Output& output) {
-  std::string error;
-  const std::optional<Target> target = parse_target(arguments.target, arguments.all, error);
-  if (!target) return output.fail(kUsage, error);
-  return verb(*target, arguments.reason, arguments.directory, output);
-}
-
-CLI::App* add_verb(CLI::App& app, const char* name, const char* description, Arguments& arguments) {
-  CLI::App* verb = app.add_subcommand(name, description);
-  verb->add_flag("--json", arguments.json, "print one JSON object");
-  verb->footer(kExitCodes);
-  return verb;
-}
-
-void add_state(CLI::App* verb, Arguments& arguments) {
-  verb->add_option("--state", arguments.directory, "state directory, as in experiment_zone")
-      ->required()
-      ->type_name("DIR");
-}
-
-void add_target(CLI::App* verb, Arguments& arguments) {
-  verb->add_option("target", arguments.target, "experiment, or one of its variants")->type_name("KEY[/VARIANT]");
-  verb->add_flag("--all", arguments.all, "everything, whatever the document says");
-  verb->add_option("--reason", arguments.reason, "why; recorded or printed for those who look later")
-      ->required()
-      ->check(check_reason)
-      ->type_name("TEXT");
-  add_state(verb, arguments);
-}
-
-int run(int argc, char** argv) {
-  Arguments arguments;
-  std::function<int(Output&)> chosen;
-  CLI::App app("Experiments at the edge: check, watch and stop them.", "experimentctl");
-  app.require_subcommand(1);
-  app.footer(kExitCodes);
-
-  CLI::App* verb = add_verb(app, "check", "Would a node accept this document?", arguments);
-  verb->add_option("file", arguments.file, "definition document, - for standard input")->required()->type_name("FILE");
-  verb->callback([&] { chosen = [&](Output& output) { return check(arguments.file, output); }; });
-
-  verb = add_verb(app, "status", "What do the experiments do?", arguments);
-  verb->add_option("key", arguments.key, "only this experiment")->type_name("KEY");
-  add_state(verb, arguments);
-  verb->callback([&] { chosen = [&](Output& output) { return status(arguments.key, arguments.directory, output); }; });
-
-  verb = add_verb(app, "kill", "Take an experiment, a variant or everything out at once, until resume.", arguments);
-  add_target(verb, arguments);
-  verb->callback([&] { chosen = [&](Output& output) { return run_on_target(kill, arguments, output); }; });
-
-  verb = add_verb(app, "resume", "Lift a kill or a rollback.", arguments);
-  add_target(verb, arguments);
-  verb->callback([&] { chosen = [&](Output& output) { return run_on_target(resume, arguments, output); }; });
-
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kOk : kUsage;
+class CommandLine {
+ public:
+  CommandLine() {
+    app_.require_subcommand(1);
+    app_.footer(kExitCodes);
+    add_document_verbs();
+    add_watching_verbs();
+    add_lifecycle_verbs();
+    add_kill_verbs();
+    add_upkeep_verbs();
   }
-  Output output(arguments.json);
-  return chosen(output);
-}
+
+  int run(int argc, char** argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      return app_.exit(error) == 0 ? kOk : kUsage;
+    }
+    Output output(json_);
+    return chosen_(output);
+  }
+
+ private:
+  using OnState = std::function<int(State&)>;
+
+  CLI::App* add_verb(const char* name, const char* description) {
+    CLI::App* verb = app_.add_subcommand(name, description);
+    verb->add_flag("--json", json_, "print one JSON object");
+    verb->footer(kExitCodes);
+    return verb;
+  }
+
+  CLI::Option* add_store(CLI::App* verb) {
+    return verb->add_option("--state", store_.state, "state directory, as in experiment_zone")->type_name("DIR");
+  }
+
+  // A verb that works on a store.
+  CLI::App* add_verb(const char* name, const char* description, OnState run) {
+    CLI::App* verb = add_verb(name, description);
+    add_store(verb)->required();
+    verb->callback(
+        [this, run = std::move(run)] { chosen_ = [this, run](Output& output) { return on_state(run, output); }; });
+    return verb;
+  }
+
+  int on_state(const OnState& run, Output& output) const {
+    std::string error;
+    auto store = open_store(store_, error);
+    if (store == nullptr) return output.fail(kUnreachable, error);
+    State state(std::move(store), store_.place(), output);
+    return run(state);
+  }
+
+  CLI::Option* add_reason(CLI::App* verb) {
+    return verb->add_option("--reason", reason_, "why; recorded for those who look later")
+        ->check(check_reason)
+        ->type_name("TEXT");
+  }
+
+  void add_key(CLI::App* verb) { verb->add_option("key", key_, "experiment")->required()->type_name("KEY"); }
+
+  void add_file(CLI::App* verb) {
+    verb->add_option("file", file_, "definition document, - for standard input")->required()->type_name("FILE");
+  }
+
+  void add_document_verbs() {
+    CLI::App* verb = add_verb("check", "Would a node accept this document, and does an edge apply what it defines?");
+    add_file(verb);
+    add_store(verb)->description("state directory whose edges it is compared with");
+    verb->callback([this] {
+      chosen_ = [this](Output& output) {
+        if (!store_.given()) return check(file_, nullptr, output);
+        return on_state([&](State& state) { return check(file_, &state, output); }, output);
+      };
+    });
+
+    verb = add_verb("publish", "Make a document the one that every node follows, and say what that changes.",
+                    [this](State& state) {
+                      return publish({file_, reason_, expected_, dry_run_}, state);
+                    });
+    add_file(verb);
+    verb->add_flag("--dry-run", dry_run_, "only say what it would change");
+    verb->add_option("--expect", expected_, "publish only if this version stands")->type_name("VERSION");
+    add_reason(verb);
+
+    verb = add_verb("history", "Which documents were published? With a version: its text.",
+                    [this](State& state) { return history(version_, state); });
+    verb->add_option("version", version_, "print this one")->type_name("VERSION")->check(CLI::PositiveNumber);
+  }
+
+  void add_watching_verbs() {
+    add_verb("list", "A line for each experiment.", [](State& state) { return list(state); });
+
+    CLI::App* verb = add_verb("status", "What do the experiments do, and which edges have applied it?",
+                              [this](State& state) { return watch_ ? watch(key_, state) : status(key_, state); });
+    verb->add_option("key", key_, "only this experiment")->type_name("KEY");
+    verb->add_flag("--watch", watch_, "again every two seconds, until it is interrupted");
+
+    verb = add_verb("audit", "Who did what, newest first.", [this](State& state) { return audit(limit_, state); });
+    verb->add_option("--limit", limit_, "at most so many entries")
+        ->capture_default_str()
+        ->type_name("N")
+        ->check(CLI::PositiveNumber);
+  }
+
+  CLI::App* add_lifecycle_verb(const char* name, const char* desired, const char* description) {
+    CLI::App* verb = add_verb(name, description, [this, name, desired](State& state) {
+      return change_desired({name, key_, reason_, {desired, winner_, holdback_}}, state);
+    });
+    add_key(verb);
+    return verb;
+  }
+
+  void add_lifecycle_verbs() {
+    add_reason(add_lifecycle_verb("start", "running", "Let an experiment run."));
+    add_reason(add_lifecycle_verb("freeze", "frozen", "Take in nobody new; who has a variant keeps it."));
+    add_reason(add_lifecycle_verb("stop", "stopped", "Everyone sees the page as it is; rewards still count."));
+    add_reason(add_lifecycle_verb("archive", "archived", "Keep definition and result on file."));
+    CLI::App* verb = add_lifecycle_verb("conclude", "concluded", "Everyone gets the winner.");
+    verb->add_option("--winner", winner_, "variant")->required()->type_name("VARIANT");
+    verb->add_option("--holdback", holdback_, "share that still sees the page as it is")->type_name("SHARE");
+    add_reason(verb)->required();
+    verb = add_verb("reset", "Begin anew as another generation: counts, and who sees what.",
+                    [this](State& state) { return reset(key_, reason_, state); });
+    add_key(verb);
+    add_reason(verb)->required();
+  }
+
+  void add_kill_verb(const char* name, const char* description, int (*run)(const Target&, const std::string&, State&)) {
+    CLI::App* verb = add_verb(name, description);
+    verb->add_option("target", target_, "experiment, or one of its variants")->type_name("KEY[/VARIANT]");
+    verb->add_flag("--all", all_, "everything, whatever the document says");
+    add_reason(verb)->required();
+    add_store(verb)->required();
+    verb->callback([this, run] {
+      chosen_ = [this, run](Output& output) {
+        std::string error;
+        const std::optional<Target> target = parse_target(target_, all_, error);
+        if (!target) return output.fail(kUsage, error);
+        return on_state([&](State& state) { return run(*target, reason_, state); }, output);
+      };
+    });
+  }
+
+  void add_kill_verbs() {
+    add_kill_verb("kill", "Take an experiment, a variant or everything out at once, until resume.", kill);
+    add_kill_verb("resume", "Lift a kill or a rollback.", resume);
+  }
+
+  void add_upkeep_verbs() {
+    CLI::App* verb = add_verb("keygen", "Make a key for experiment_keys.");
+    verb->add_option("file", file_, "key file that it is appended to; without: standard output")->type_name("FILE");
+    verb->callback([this] { chosen_ = [this](Output& output) { return keygen(file_, output); }; });
+    add_verb("doctor", "What is wrong, and what to change?", [this](State& state) { return doctor(store_, state); });
+  }
+
+  CLI::App app_{"Experiments at the edge: publish, watch and stop them.", "experimentctl"};
+  std::function<int(Output&)> chosen_;
+  StoreArguments store_;
+  bool json_ = false, all_ = false, dry_run_ = false, watch_ = false;
+  std::string file_, key_, target_, reason_, winner_;
+  std::optional<std::uint64_t> expected_;
+  std::optional<double> holdback_;
+  std::uint64_t version_ = 0;
+  std::size_t limit_ = 50;
+};
 
 }  // namespace
 }  // namespace experiment::ctl
 
 int main(int argc, char** argv) {
   try {
-    return experiment::ctl::run(argc, argv);
+    return experiment::ctl::CommandLine().run(argc, argv);
   } catch (const std::exception& problem) {
     std::cerr << "experimentctl: " << problem.what() << '\n';
     return experiment::ctl::kUnreachable;

@@ -19,13 +19,17 @@ int Output::fail(ExitCode code, const std::string& line) {
 }
 
 int Output::done(const std::string& text, nlohmann::json result) {
-  result["ok"] = true;
+  return end(kOk, text, std::move(result));
+}
+
+int Output::end(ExitCode code, const std::string& text, nlohmann::json result) {
+  result["ok"] = code == kOk;
   if (json_) {
     print(std::move(result));
   } else {
-    std::cout << text;
+    std::cout << text << std::flush;
   }
-  return kOk;
+  return code;
 }
 
 void Output::print(nlohmann::json result) const {

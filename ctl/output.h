@@ -16,11 +16,16 @@ namespace experiment::ctl {
 class Output {
  public:
   explicit Output(bool json) : json_(json) {}
+  // Each line once.
   void warn(const std::string& line);
+  // Before a verb begins anew: what was warned of may be said again.
+  void forget() { warnings_.clear(); }
   // Ends a verb without success. Returns `code`.
   int fail(ExitCode code, const std::string& line);
   // Ends a verb: `text` for people, `result` (an object) for machines. Returns kOk.
   int done(const std::string& text, nlohmann::json result);
+  // The same with something that its caller must not overlook. Returns `code`.
+  int end(ExitCode code, const std::string& text, nlohmann::json result);
 
  private:
   void print(nlohmann::json result) const;

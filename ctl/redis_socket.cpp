@@ -17,6 +17,7 @@ Deadline in(int ms) {
 }  // namespace
 
 struct RedisSocket::Connection {
+  std::uint64_t id = 0;
   std::unique_ptr<ByteStream> stream;
   shared::RedisReader reader;
 
@@ -66,6 +67,7 @@ std::unique_ptr<RedisSocket::Connection> RedisSocket::connect(const shared::Redi
   auto connection = std::make_unique<Connection>();
   connection->stream = ByteStream::open(to, tls_.get(), deadline, fault);
   if (connection->stream != nullptr) fault = log_in(*connection, deadline);
+  connection->id = ++made_;
   if (fault.text.empty()) return connection;
   trip.error = describe(to) + ": " + fault.text;
   trip.refused = fault.refused;
@@ -86,6 +88,7 @@ shared::RedisRoundTrip RedisSocket::round_trip(const shared::RedisEndpoint& to,
   for (const std::string& command : commands) all += command;
   const StreamFault fault = connection->exchange(all, commands.size(), trip.replies, in(access_.command_ms));
   if (fault.text.empty()) {
+    trip.connection = connection->id;
     connections_[to] = std::move(connection);
   } else {
     trip.error = describe(to) + ": " + fault.text;

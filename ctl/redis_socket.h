@@ -5,6 +5,7 @@
 // noticed before anything is sent.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -32,6 +33,7 @@ class RedisSocket : public shared::RedisLink {
   StreamFault log_in(Connection& connection, Deadline deadline) const;
 
   shared::RedisAccess access_;
+  std::uint64_t made_ = 0;          // connections so far
   std::unique_ptr<TlsClient> tls_;  // nullptr: plain
   std::map<shared::RedisEndpoint, std::unique_ptr<Connection>> connections_;
 };

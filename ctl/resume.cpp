@@ -1,13 +1,12 @@
 #include "ctl/resume.h"
 
 #include <cerrno>
-#include <ctime>
 #include <vector>
 
 #include "ctl/author.h"
-#include "ctl/state.h"
 #include "shared/kill_file.h"
 #include "shared/kills.h"
+#include "shared/state_files.h"
 
 namespace experiment::ctl {
 namespace {
@@ -64,18 +63,17 @@ void warn_of_the_rest(const Target& target, const shared::Runtime& runtime, Outp
 
 }  // namespace
 
-int resume(const Target& target, const std::string& reason, const std::string& directory, Output& output) {
-  const shared::Lift lift{author(), reason, static_cast<std::int64_t>(std::time(nullptr))};
+int resume(const Target& target, const std::string& reason, State& state) {
+  const shared::Lift lift{author(), reason, now_s()};
   std::vector<Kill> lifted;
-  State state(directory, output);
   Snapshot now;
   const int code = state.update(
       [&](Snapshot& snapshot, bool& changed) -> int {
         std::vector<Kill>* kills = kills_of(target, snapshot.runtime);
         if (kills != nullptr) lifted = shared::lift_kills(*kills, target.variant, lift);
-        if (kills == nullptr || lifted.empty()) return nothing_to_lift(target, kills, output);
+        if (kills == nullptr || lifted.empty()) return nothing_to_lift(target, kills, state.output());
         for (const Kill& kill : lifted) {
-          const int refused = check_kill_file(target, kill, output);
+          const int refused = check_kill_file(target, kill, state.output());
           if (refused != kOk) return refused;
         }
         shared::prune_lifted(*kills, lift.at_s);
@@ -84,17 +82,20 @@ int resume(const Target& target, const std::string& reason, const std::string& d
       },
       now);
   if (code != kOk) return code;
-  warn_of_the_rest(target, now.runtime, output);
-  std::string text = name_of(target) + ": resumed (" + reason + ")\n";
+  warn_of_the_rest(target, now.runtime, state.output());
+  std::string text = name_of(target) + ": resumed (" + reason + ")\n", detail;
   nlohmann::json was = nlohmann::json::array();
   for (const Kill& kill : lifted) {
-    text += "  lifted the kill by " + kill.by + " at " + time_text(kill.at_s) + ": " + kill.reason + "\n";
+    const std::string by = "the kill by " + kill.by + " at " + time_text(kill.at_s) + ": " + kill.reason;
+    text += "  lifted " + by + "\n";
+    detail += (detail.empty() ? "" : "; ") + by;
     was.push_back({{"by", kill.by}, {"at", time_text(kill.at_s)}, {"reason", kill.reason}});
   }
-  return output.done(text, {{"target", name_of(target)},
-                            {"runtime_version", now.runtime.version},
-                            {"reason", reason},
-                            {"lifted", std::move(was)}});
+  state.record("resume", record_of(target), reason, detail);
+  return state.output().done(text, {{"target", name_of(target)},
+                                    {"runtime_version", now.runtime.version},
+                                    {"reason", reason},
+                                    {"lifted", std::move(was)}});
 }
 
 }  // namespace experiment::ctl

@@ -3,12 +3,12 @@
 
 #include <string>
 
-#include "ctl/output.h"
+#include "ctl/state.h"
 #include "ctl/target.h"
 
 namespace experiment::ctl {
 
 // Refuses while a line for the target stands in a kill file that made one of its kills. Returns an exit code.
-int resume(const Target& target, const std::string& reason, const std::string& directory, Output& output);
+int resume(const Target& target, const std::string& reason, State& state);
 
 }  // namespace experiment::ctl

@@ -1,13 +1,12 @@
 #include "ctl/state.h"
 
-#include <sys/stat.h>
-
-#include <cerrno>
 #include <chrono>
+#include <ctime>
+#include <optional>
 #include <thread>
 #include <utility>
 
-#include "shared/definition_json.h"
+#include "ctl/author.h"
 
 namespace experiment::ctl {
 namespace {
@@ -17,47 +16,59 @@ constexpr auto kPause = std::chrono::milliseconds(50);
 
 }  // namespace
 
+std::int64_t now_s() {
+  return static_cast<std::int64_t>(std::time(nullptr));
+}
+
 const bandit::Experiment* Snapshot::find(const std::string& key) const {
-  for (const bandit::Experiment& experiment : document.experiments) {
+  for (const bandit::Experiment& experiment : parsed.document.experiments) {
     if (experiment.key == key) return &experiment;
   }
   return nullptr;
 }
 
-State::State(std::string directory, Output& output)
-    : directory_(std::move(directory)), output_(output), store_(directory_) {}
+State::State(std::unique_ptr<shared::Store> store, std::string place, Output& output)
+    : store_(std::move(store)), place_(std::move(place)), output_(output) {}
 
-int State::take(shared::Answer& answer, Snapshot& out) {
-  struct stat status;
-  if (::stat(directory_.c_str(), &status) != 0) {
-    return output_.fail(kUnreachable, shared::describe_error(directory_, errno) + "; expected a state directory");
-  }
-  for (const std::string& error : answer.errors) output_.warn(error);
-  if (answer.runtime_unreadable) return output_.fail(kUnreachable, directory_ + ": the runtime state cannot be read");
-  if (answer.runtime) out.runtime = std::move(*answer.runtime);
-  if (answer.others) out.totals = std::move(*answer.others);
-  if (!answer.document) return kOk;
-  // As a node does: a document that it would refuse changes nothing, the last good one holds.
+// As a node does: a document that it would refuse changes nothing, the last good one holds.
+void State::take_document(Snapshot& out) {
   shared::DefinitionError error;
-  std::optional<shared::StoredDocument> document = std::move(answer.document);
-  std::optional<shared::ParsedDocument> parsed = shared::parse_document(document->text, error);
+  std::optional<shared::ParsedDocument> parsed = shared::parse_document(out.stored.text, error);
+  out.document_version = out.stored.version;
   if (!parsed) {
-    output_.warn("definitions " + std::to_string(document->version) + " refused " + shared::describe(error) +
-                 "; the last good version holds");
-    document = store_.last_good();
-    if (document) parsed = shared::parse_document(document->text, error);
+    out.refusal = shared::describe(error);
+    const auto good = store_->last_good();
+    if (good) parsed = shared::parse_document(good->text, error);
+    out.document_version = parsed ? good->version : 0;
   }
-  if (parsed) {
-    out.document = std::move(parsed->document);
-    out.document_version = document->version;
-  }
-  return kOk;
+  if (parsed) out.parsed = std::move(*parsed);
 }
 
-int State::read(Snapshot& out) {
+bool State::look(Snapshot& out, std::vector<std::string>& errors, bool totals) {
   out = {};
-  shared::Answer answer = store_.exchange({});
-  return take(answer, out);
+  shared::Exchange wants;
+  if (!totals) wants.learning.emplace();
+  shared::Answer answer = store_->exchange(wants);
+  errors = std::move(answer.errors);
+  if (answer.runtime) out.runtime = std::move(*answer.runtime);
+  if (answer.others) out.totals = std::move(*answer.others);
+  if (answer.document) {
+    out.stored = std::move(*answer.document);
+    take_document(out);
+  }
+  return !answer.runtime_unreadable;
+}
+
+int State::read(Snapshot& out, bool totals) {
+  std::vector<std::string> errors;
+  const bool readable = look(out, errors, totals);
+  for (const std::string& error : errors) output_.warn(error);
+  if (!readable) return output_.fail(kUnreachable, place_ + ": the runtime state cannot be read");
+  if (!out.refusal.empty()) {
+    output_.warn("definitions " + std::to_string(out.stored.version) + " refused " + out.refusal +
+                 "; the last good version holds");
+  }
+  return kOk;
 }
 
 int State::update(const std::function<int(Snapshot&, bool&)>& edit, Snapshot& out) {
@@ -68,22 +79,34 @@ int State::update(const std::function<int(Snapshot&, bool&)>& edit, Snapshot& ou
     code = edit(out, changed);
     if (code != kOk || !changed) return code;
     shared::Exchange wants;
-    wants.known_document = out.document_version;
+    wants.known_document = out.stored.version;
     wants.known_runtime = out.runtime.version;
+    wants.learning.emplace();
     wants.runtime = out.runtime;
-    shared::Answer answer = store_.exchange(wants);
+    shared::Answer answer = store_->exchange(wants);
     if (answer.runtime_written) {
       ++out.runtime.version;
       return kOk;
     }
     if (attempt == kAttempts) {
       for (const std::string& error : answer.errors) output_.warn(error);
-      return output_.fail(kUnreachable, directory_ + ": the runtime state could not be written; nothing was changed");
+      return output_.fail(kUnreachable, place_ + ": the runtime state could not be written; nothing was changed");
     }
     if (!answer.runtime_conflict) std::this_thread::sleep_for(kPause);
     code = read(out);
     if (code != kOk) return code;
   }
+}
+
+shared::Published State::publish(const std::string& text, std::uint64_t expected) {
+  return store_->publish({text, expected, author(), now_s()});
+}
+
+void State::record(const std::string& verb, const std::string& target, const std::string& reason,
+                   const std::string& detail) {
+  std::string error;
+  store_->record({now_s(), author(), verb, target, reason, detail}, error);
+  if (!error.empty()) output_.warn(error + "; done, but not in the audit log");
 }
 
 }  // namespace experiment::ctl

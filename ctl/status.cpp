@@ -1,15 +1,24 @@
 #include "ctl/status.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <iostream>
+#include <thread>
 #include <vector>
 
+#include "ctl/applied.h"
+#include "ctl/edges.h"
 #include "ctl/summary.h"
 
 namespace experiment::ctl {
 namespace {
 
 using nlohmann::json;
+
+constexpr auto kPause = std::chrono::seconds(2);  // of watch
 
 // JSON null where there is nothing to divide by.
 json ratio(double of, std::uint64_t n) {
@@ -98,12 +107,15 @@ std::string to_text(const Summary& summary) {
 
 }  // namespace
 
-int status(const std::string& key, const std::string& directory, Output& output) {
+int status(const std::string& key, State& state) {
+  Output& output = state.output();
   Snapshot now;
-  const int code = State(directory, output).read(now);
+  const int code = state.read(now, true);
   if (code != kOk) return code;
+  const Applied where = applied(read_edges(state), now.document_version, now.runtime.version);
   std::string text = format("document %llu, runtime %llu\n", static_cast<unsigned long long>(now.document_version),
                             static_cast<unsigned long long>(now.runtime.version));
+  text += to_text(where);
   for (const shared::Kill& kill : now.runtime.kill_all) {
     if (!kill.stands()) continue;
     text += "everything is killed: " + kill.reason + " (by " + kill.by + " at " + time_text(kill.at_s) + ")\n";
@@ -119,11 +131,25 @@ int status(const std::string& key, const std::string& directory, Output& output)
     }
   }
   if (!key.empty() && experiments.empty())
-    return output.fail(kNothing, "no experiment \"" + key + "\" in " + directory);
+    return output.fail(kNothing, "no experiment \"" + key + "\" in " + state.place());
   return output.done(text, {{"document_version", now.document_version},
                             {"runtime_version", now.runtime.version},
+                            {"applied", to_json(where)},
                             {"kill_all", to_json(now.runtime.kill_all)},
                             {"experiments", std::move(experiments)}});
+}
+
+int watch(const std::string& key, State& state) {
+  const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  for (;;) {
+    if (terminal) std::cout << "\x1b[H\x1b[2J";
+    const int code = status(key, state);
+    if (code == kNothing) return code;
+    if (!std::cout.flush()) return kUnreachable;  // nobody reads on
+    std::this_thread::sleep_for(kPause);
+    if (!terminal) std::cout << '\n';
+    state.output().forget();
+  }
 }
 
 }  // namespace experiment::ctl

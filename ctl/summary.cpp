@@ -7,7 +7,6 @@
 #include "shared/kills.h"
 
 namespace experiment::ctl {
-namespace {
 
 using shared::CounterKey;
 using shared::CounterVector;
@@ -32,6 +31,8 @@ std::string desired_text(bandit::Desired desired) {
   }
   return "?";
 }
+
+namespace {
 
 RowTotals empty_row(const std::string& variant, const ExperimentRuntime& state) {
   RowTotals row;
@@ -123,7 +124,7 @@ Summary summarize_one(const std::string& key, const bandit::Experiment* experime
 
 std::vector<Summary> summarize(const Snapshot& now) {
   std::vector<Summary> out;
-  for (const bandit::Experiment& experiment : now.document.experiments) {
+  for (const bandit::Experiment& experiment : now.parsed.document.experiments) {
     out.push_back(summarize_one(experiment.key, &experiment, now));
   }
   for (const auto& [key, state] : now.runtime.experiments) {

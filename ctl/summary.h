@@ -40,6 +40,8 @@ struct Summary {
   std::uint64_t skipped_vectors = 0;  // counts of epochs that the runtime state no longer describes
 };
 
+// "running", "frozen", ...: as the document says it.
+std::string desired_text(bandit::Desired desired);
 // Of every experiment that the document or the runtime state knows, in the document's order.
 std::vector<Summary> summarize(const Snapshot& now);
 

@@ -25,4 +25,8 @@ std::string name_of(const Target& target) {
   return target.variant.empty() ? target.key : target.key + "/" + target.variant;
 }
 
+std::string record_of(const Target& target) {
+  return target.all ? "*" : name_of(target);
+}
+
 }  // namespace experiment::ctl

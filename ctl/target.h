@@ -15,5 +15,7 @@ struct Target {
 std::optional<Target> parse_target(const std::string& text, bool all, std::string& error);
 // "everything", KEY, or KEY/VARIANT.
 std::string name_of(const Target& target);
+// What the audit log calls it: "*", KEY, or KEY/VARIANT.
+std::string record_of(const Target& target);
 
 }  // namespace experiment::ctl

@@ -91,7 +91,7 @@ Answer FleetStore::exchange(const Exchange& wants) {
   }
   Answer answer = redis_->exchange(remote);
   if (begun_ && !wants.counters_only) {
-    documents_.keep_good(wants, local);
+    if (wants.good_document) documents_.keep_good(wants, local);
     keep_runtime(local);
   }
   answer.counters_written = answer.counters_written || local.counters_written;

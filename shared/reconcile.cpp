@@ -81,13 +81,17 @@ bool numbered_as_listed(const Experiment& experiment, const ExperimentRuntime& s
          std::equal(experiment.goals.begin(), experiment.goals.end(), state.goals.begin(), state.goals.end(), same);
 }
 
-void begin_generation(const Experiment& experiment, ExperimentRuntime& state) {
-  state.generation_signature = generation_signature(experiment);
+void forget_generation(ExperimentRuntime& state) {
   state.arms.clear();
   state.goals.clear();
   state.epochs.clear();
   state.runs.clear();
   state.started_ms = 0;
+}
+
+void begin_generation(const Experiment& experiment, ExperimentRuntime& state) {
+  state.generation_signature = generation_signature(experiment);
+  forget_generation(state);
 }
 
 class Reconciler {
@@ -204,6 +208,12 @@ std::vector<Change> reconcile(const bandit::Document& document, Runtime& runtime
     if (experiment.not_in_build.empty()) reconciler.run(experiment);
   }
   return reconciler.take();
+}
+
+void reset_generation(ExperimentRuntime& state) {
+  forget_generation(state);
+  ++state.generation;
+  ++state.revision;
 }
 
 bool ring_full(const ExperimentRuntime& state) {

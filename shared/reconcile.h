@@ -26,6 +26,9 @@ struct Change {
 std::vector<Change> reconcile(const bandit::Document& document, Runtime& runtime, std::int64_t now_ms,
                               const RandomBits& random);
 
+// Begins a generation by hand: numbers, table, epochs and what visitors hold begin anew with the next reconcile().
+// Kills stay. Requires: the state has epochs; otherwise there is nothing to begin anew.
+void reset_generation(ExperimentRuntime& state);
 // Weights by arm number: the document's, 0 for variants that it dropped.
 std::vector<double> declared_weights(const bandit::Experiment& experiment, const ExperimentRuntime& state);
 // Starts a new epoch with these weights, by least movement from the table before it. False: the weights make no table.

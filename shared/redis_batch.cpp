@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "shared/redis_topology.h"
+
 namespace experiment::shared {
 
 bool RedisBatch::run(RedisServers& servers, std::vector<std::string>& faults) {
@@ -10,13 +12,17 @@ bool RedisBatch::run(RedisServers& servers, std::vector<std::string>& faults) {
   const std::vector<Then> then = std::move(then_);
   calls_.clear();
   then_.clear();
+  connections_ = {answers.connections.begin(), answers.connections.end()};
+  connections_.erase(0);
   for (const std::string& fault : answers.faults) faults.push_back(fault);
-  for (std::size_t i = 0; i < then.size(); ++i) then[i](answers.replies[i], answers.connections[i]);
+  for (std::size_t i = 0; i < then.size(); ++i) then[i](answers.replies[i]);
   return !answers.away;
 }
 
-bool is_link_error(const RedisReply& reply) noexcept {
-  return reply.is_error() && reply.text.compare(0, 5, "LINK ") == 0;
+bool is_of_key(const RedisReply& reply) noexcept {
+  const RedisFault fault = fault_of(reply);
+  return fault == RedisFault::kWrongType || fault == RedisFault::kExperiment || fault == RedisFault::kOther ||
+         fault == RedisFault::kNone;
 }
 
 std::uint64_t number_of(const RedisReply& reply) noexcept {

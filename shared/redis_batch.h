@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,8 +14,7 @@ namespace experiment::shared {
 
 class RedisBatch {
  public:
-  // `connection` is that of RedisRoundTrip; 0 with an error reply that no server gave.
-  using Then = std::function<void(const RedisReply& reply, std::uint64_t connection)>;
+  using Then = std::function<void(const RedisReply& reply)>;
 
   void add(RedisCall call, Then then) {
     calls_.push_back(std::move(call));
@@ -24,14 +24,17 @@ class RedisBatch {
   // Sends what was added and hands out the replies, in order. Returns: false when a call reached no server. Lines on
   // what went wrong on the way go to `faults`.
   bool run(RedisServers& servers, std::vector<std::string>& faults);
+  // Over which replies came, in the last run().
+  const std::set<std::uint64_t>& connections() const noexcept { return connections_; }
 
  private:
   std::vector<RedisCall> calls_;
   std::vector<Then> then_;
+  std::set<std::uint64_t> connections_;
 };
 
-// Whether no server gave this reply: the network or the way there failed, and RedisAnswers::faults says so.
-bool is_link_error(const RedisReply& reply) noexcept;
+// Whether the call's key or its arguments are at fault, not the server or the way there, of which faults tell.
+bool is_of_key(const RedisReply& reply) noexcept;
 // A reply as an unsigned number in decimal text or as an integer; 0 for anything else.
 std::uint64_t number_of(const RedisReply& reply) noexcept;
 

@@ -68,7 +68,7 @@ void RedisControl::ask(RedisBatch& batch) {
   RedisCall call;
   call.key = key_;
   call.words = {"HMGET", key_, "v", "lease"};
-  batch.add(std::move(call), [this](const RedisReply& reply, std::uint64_t) {
+  batch.add(std::move(call), [this](const RedisReply& reply) {
     if (!reply.is_array() || reply.items.size() != 2) return;
     answered_ = true;
     seen_ = number_of(reply.items[0]);
@@ -99,11 +99,11 @@ bool RedisControl::read_changes(Answer& answer) {
   call.words = {std::to_string(known_)};
   call.read_only = true;
   bool read = false;
-  batch.add(std::move(call), [&](const RedisReply& reply, std::uint64_t) {
+  batch.add(std::move(call), [&](const RedisReply& reply) {
     read = reply.is_array() && reply.items.size() >= 2 && reply.items.size() % 2 == 0;
     if (read) {
       take_changes(reply, answer);
-    } else if (!is_link_error(reply)) {
+    } else if (is_of_key(reply)) {
       answer.errors.push_back(key_ + ": " + reply.text + "; the last known state stays in use");
     }
   });
@@ -198,7 +198,8 @@ void RedisControl::take_document(const std::string& meta, const std::string& tex
     ahead_.insert(kMeta);
     return;
   }
-  fresh_document_ = fresh_document_ || theirs->version != document_.version || theirs->text != document_.text;
+  // Published twice under one number, around a failover: the store's holds.
+  fresh_document_ = fresh_document_ || (theirs->version == document_.version && theirs->text != document_.text);
   document_ = std::move(*theirs);
 }
 
@@ -234,7 +235,6 @@ void RedisControl::offer(const Runtime& known) {
 void RedisControl::offer(const StoredDocument& known) {
   if (known.version <= document_.version) return;
   document_ = {known.version, 0, {}, known.text};
-  fresh_document_ = true;
   ahead_.insert(kMeta);
 }
 
@@ -278,9 +278,9 @@ RedisControl::Sent RedisControl::send(const ControlFields& fields, Answer& answe
   }
   Sent sent = Sent::kFailed;
   RedisBatch batch;
-  batch.add(std::move(call), [&](const RedisReply& reply, std::uint64_t) {
+  batch.add(std::move(call), [&](const RedisReply& reply) {
     if (!reply.is_array() || reply.items.size() != 2) {
-      if (!is_link_error(reply)) answer.errors.push_back(key_ + ": " + reply.text + "; not written, tried again");
+      if (is_of_key(reply)) answer.errors.push_back(key_ + ": " + reply.text + "; not written, tried again");
       return;
     }
     seen_ = number_of(reply.items[1]);
@@ -357,7 +357,7 @@ void RedisControl::hand_out(const Exchange& wants, Answer& answer) {
   answer.runtime_unreadable = unreadable_;
   if (!answer.runtime_written && (fresh_runtime_ || newest_.version != wants.known_runtime)) answer.runtime = newest_;
   if (answer.runtime || answer.runtime_written) fresh_runtime_ = false;
-  const bool newer = document_.version > wants.known_document || (fresh_document_ && document_.version != 0);
+  const bool newer = document_.version > wants.known_document || fresh_document_;
   const bool reconciled = answer.allocates || newest_.document >= document_.version;
   if (!newer || !reconciled) return;
   answer.document = StoredDocument{document_.version, document_.text};

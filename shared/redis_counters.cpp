@@ -39,11 +39,13 @@ void RedisCounters::flush(RedisBatch& batch, const std::string& instance, const 
   if (now >= sent.resend) {
     sent.acknowledged.clear();
     sent.resend = now + kAgain;
+    listed_.clear();
   }
   std::vector<Counters::value_type> entries;  // of one hash: `totals` is in the order of experiments and generations
   for (auto entry = totals.begin(); entry != totals.end(); ++entry) {
     const bool next_hash = !entries.empty() && (entries.back().first.experiment != entry->first.experiment ||
                                                 entries.back().first.generation != entry->first.generation);
+    list(batch, {entry->first.experiment, entry->first.generation});
     if (next_hash || entries.size() == kEpochsPerCall) send(batch, instance, std::exchange(entries, {}), errors);
     const auto known = sent.acknowledged.find(entry->first);
     const bool has = known == sent.acknowledged.end() ? is_zero(entry->second) : known->second == entry->second;
@@ -52,17 +54,20 @@ void RedisCounters::flush(RedisBatch& batch, const std::string& instance, const 
   if (!entries.empty()) send(batch, instance, std::move(entries), errors);
 }
 
+// Says that there is such a hash, once for each connection and each round of sending everything.
+void RedisCounters::list(RedisBatch& batch, const Hash& hash) {
+  if (!listed_.insert(hash).second) return;
+  RedisCall call;
+  call.key = space_ + ":index";
+  call.words = {"SADD", call.key, hash.first + ":" + std::to_string(hash.second)};
+  batch.add(std::move(call), [this, hash](const RedisReply& reply) {
+    if (reply.is_error()) listed_.erase(hash);
+  });
+}
+
 void RedisCounters::send(RedisBatch& batch, const std::string& instance, std::vector<Counters::value_type> entries,
                          std::vector<std::string>& errors) {
   const Hash hash{entries.front().first.experiment, entries.front().first.generation};
-  if (indexed_.count(hash) == 0) {
-    RedisCall call;
-    call.key = space_ + ":index";
-    call.words = {"SADD", call.key, hash.first + ":" + std::to_string(hash.second)};
-    batch.add(std::move(call), [this, hash](const RedisReply& reply, std::uint64_t) {
-      if (reply.is_integer()) indexed_.insert(hash);
-    });
-  }
   const std::string key = key_of(hash.first, hash.second);
   RedisCall call;
   call.key = key;
@@ -72,12 +77,10 @@ void RedisCounters::send(RedisBatch& batch, const std::string& instance, std::ve
     call.words.push_back(std::to_string(counted.epoch));
     call.words.push_back(pack_vector(vector));
   }
-  batch.add(std::move(call), [this, key, instance, entries = std::move(entries), &errors](const RedisReply& reply,
-                                                                                          std::uint64_t connection) {
-    if (connection != 0) see_connection(connection);
+  batch.add(std::move(call), [this, key, instance, entries = std::move(entries), &errors](const RedisReply& reply) {
     if (reply.is_array() && reply.items.size() == entries.size() + 2) {
       take_statuses(instance, entries, reply);
-    } else if (!is_link_error(reply)) {
+    } else if (is_of_key(reply)) {
       errors.push_back(key + ": counters not taken: " + reply.text + "; they are sent again");
     }
   });
@@ -92,11 +95,13 @@ void RedisCounters::take_statuses(const std::string& instance, const std::vector
   }
 }
 
-// Behind another connection may be another server, or the same one with an older copy.
-void RedisCounters::see_connection(std::uint64_t connection) {
-  if (!connections_.insert(connection).second || connections_.size() == 1) return;
+void RedisCounters::see(const std::set<std::uint64_t>& connections) {
+  const std::size_t before = connections_.size();
+  connections_.insert(connections.begin(), connections.end());
+  if (connections_.size() == before) return;
   for (auto& [instance, sent] : sent_) sent.acknowledged.clear();
   for (auto& [hash, asked] : asked_) asked.full = {};
+  listed_.clear();
 }
 
 bool RedisCounters::has(const std::string& instance, const Counters& totals) const {
@@ -124,11 +129,10 @@ void RedisCounters::ask(RedisBatch& batch, const std::string& experiment, std::u
   call.function = "experiment_totals";
   call.words = {std::to_string(asked.mark), instance};
   call.read_only = true;
-  batch.add(std::move(call), [this, hash, key, &errors](const RedisReply& reply, std::uint64_t connection) {
-    if (connection != 0) see_connection(connection);
+  batch.add(std::move(call), [this, hash, key, &errors](const RedisReply& reply) {
     if (reply.is_array() && reply.items.size() % 3 == 1) {
       take_totals(hash, reply);
-    } else if (!is_link_error(reply)) {
+    } else if (is_of_key(reply)) {
       errors.push_back(key + ": totals not read: " + reply.text + "; the allocator goes by what it has read before");
     }
   });
@@ -141,11 +145,16 @@ void RedisCounters::take_totals(const Hash& hash, const RedisReply& reply) {
   asked.mark = mark;
   for (std::size_t i = 1; i + 2 < reply.items.size(); i += 3) {
     const CounterKey key{hash.first, hash.second, number_of(reply.items[i])};
-    CounterVector others = without(vector_of(reply.items[i + 1].text), vector_of(reply.items[i + 2].text));
+    const CounterVector others = without(vector_of(reply.items[i + 1].text), vector_of(reply.items[i + 2].text));
+    // They only grow; a store that went back is told again what it has forgotten.
     CounterVector& known = others_[key];
-    if (known == others) continue;
-    known = std::move(others);
-    ++mark_;
+    known.resize(std::max(known.size(), others.size()));
+    bool grown = false;
+    for (std::size_t c = 0; c < others.size(); ++c) {
+      grown = grown || others[c] > known[c];
+      known[c] = std::max(known[c], others[c]);
+    }
+    if (grown) ++mark_;
   }
 }
 
@@ -153,7 +162,7 @@ void RedisCounters::ask_index(RedisBatch& batch, std::set<std::pair<std::string,
   RedisCall call;
   call.key = space_ + ":index";
   call.words = {"SMEMBERS", call.key};
-  batch.add(std::move(call), [&out](const RedisReply& reply, std::uint64_t) {
+  batch.add(std::move(call), [&out](const RedisReply& reply) {
     for (const RedisReply& item : reply.items) {
       const std::size_t colon = item.text.find(':');
       std::uint32_t generation = 0;

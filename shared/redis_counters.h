@@ -29,6 +29,10 @@ class RedisCounters {
   bool has(const std::string& instance, const Counters& totals) const;
   void forget(const std::string& instance) { sent_.erase(instance); }
 
+  // Connections over which replies came. Behind a new one may be another server, or one with an older copy: what was
+  // acknowledged before is sent again.
+  void see(const std::set<std::uint64_t>& connections);
+
   // Asks for the fleet's totals of one experiment's generation, without those of `instance`.
   void ask(RedisBatch& batch, const std::string& experiment, std::uint32_t generation, const std::string& instance,
            std::vector<std::string>& errors);
@@ -53,16 +57,16 @@ class RedisCounters {
     Clock::time_point full{};  // when all of it is due again
   };
 
+  void list(RedisBatch& batch, const Hash& hash);
   void send(RedisBatch& batch, const std::string& instance, std::vector<Counters::value_type> entries,
             std::vector<std::string>& errors);
   void take_statuses(const std::string& instance, const std::vector<Counters::value_type>& entries,
                      const RedisReply& reply);
-  void see_connection(std::uint64_t connection);
   void take_totals(const Hash& hash, const RedisReply& reply);
 
   std::string space_;
   std::map<std::string, Sent> sent_;  // by instance
-  std::set<Hash> indexed_;
+  std::set<Hash> listed_;             // in the index
   std::set<std::uint64_t> connections_;
   std::map<Hash, Asked> asked_;
   Counters others_;

@@ -64,8 +64,8 @@ void RedisEpochs::work(RedisBatch& batch, std::vector<std::string>& errors) {
     call.key = mark.key;
     call.function = mark.function;
     call.words = mark.words;
-    batch.add(std::move(call), [this, mark, &errors](const RedisReply& reply, std::uint64_t) {
-      if (is_link_error(reply)) {
+    batch.add(std::move(call), [this, mark, &errors](const RedisReply& reply) {
+      if (reply.is_error() && !is_of_key(reply)) {
         marks_.push_back(mark);
       } else if (reply.is_error()) {
         errors.push_back(mark.key + ": epochs not marked: " + reply.text + "; marked again within the hour");
@@ -81,8 +81,8 @@ void RedisEpochs::sweep(RedisBatch& batch, std::vector<std::string>& errors) {
   RedisCall call;
   call.key = next.key;
   call.words = {"HSCAN", next.key, next.cursor, "MATCH", "s:*", "COUNT", kFieldsOfPage};
-  batch.add(std::move(call), [this, next, &errors](const RedisReply& reply, std::uint64_t) {
-    if (is_link_error(reply)) return;
+  batch.add(std::move(call), [this, next, &errors](const RedisReply& reply) {
+    if (reply.is_error() && !is_of_key(reply)) return;
     sweeps_.pop_front();
     if (reply.is_array() && reply.items.size() == 2) {
       if (reply.items[0].text != "0") sweeps_.push_front({next.key, reply.items[0].text});

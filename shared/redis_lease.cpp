@@ -25,8 +25,7 @@ void RedisLease::ask(RedisBatch& batch) {
   call.key = key_;
   call.function = "experiment_lease";
   call.words = {instance_, std::to_string(kLease.count())};
-  batch.add(std::move(call),
-            [this, asked = Clock::now()](const RedisReply& reply, std::uint64_t) { take(reply, asked); });
+  batch.add(std::move(call), [this, asked = Clock::now()](const RedisReply& reply) { take(reply, asked); });
 }
 
 // The lease counts from when it was asked for: the server's own count began later.

@@ -53,9 +53,10 @@ RedisReply RedisRecords::ask(const std::string& key, std::vector<std::string> wo
   call.key = key;
   call.words = std::move(words);
   RedisReply answer;
+  error.clear();
   std::vector<std::string> faults;
   RedisBatch batch;
-  batch.add(call, [&](const RedisReply& reply, std::uint64_t) { answer = reply; });
+  batch.add(call, [&](const RedisReply& reply) { answer = reply; });
   batch.run(servers_, faults);
   if (answer.is_error()) error = faults.empty() ? key + ": " + answer.text : faults.front();
   return answer;
@@ -126,7 +127,7 @@ void RedisRecords::report(RedisBatch& batch, const std::string& instance, const 
   call.key = space_ + ":edges";
   call.function = "experiment_report";
   call.words = {instance, text};
-  batch.add(std::move(call), [this, text, now](const RedisReply& reply, std::uint64_t) {
+  batch.add(std::move(call), [this, text, now](const RedisReply& reply) {
     if (reply.is_error()) return;
     reported_ = text;
     report_due_ = now + kReportAgain;

@@ -7,9 +7,7 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +18,8 @@
 
 namespace experiment::shared {
 
+using SteadyClock = std::function<std::chrono::steady_clock::time_point()>;
+
 struct RedisCall {
   std::string key;                 // decides the server; the first key of a function
   std::string function;            // of the library; empty: a plain command
@@ -29,18 +29,20 @@ struct RedisCall {
 
 struct RedisAnswers {
   std::vector<RedisReply> replies;  // one per call; where none could be had an error reply that begins with "LINK "
-  std::vector<std::uint64_t> connections;  // that brought them (RedisRoundTrip::connection), one per call
+  std::vector<std::uint64_t> connections;  // that brought them (RedisRoundTrip::connection), one per call; 0: none
   std::vector<std::string> faults;         // one line each, for the log: "HOST:PORT: what happened"
-  bool away = false;                       // at least one call reached no server
+  bool away = false;                       // at least one call reached no server: nothing was sent for it
 };
 
 class RedisServers {
  public:
   // `link` outlives this object. `may_load`: whether a missing library is loaded (refused by the server's ACL as a
-  // rule).
-  RedisServers(StoreUrl url, RedisLink& link, bool may_load);
+  // rule). `now`: the time between looks for masters.
+  RedisServers(StoreUrl url, RedisLink& link, bool may_load, SteadyClock now = std::chrono::steady_clock::now);
   ~RedisServers();
 
+  // Calls may be done in any order. What may be repeated is: FCALL after a library was loaded, any call after a
+  // redirect or READONLY; never one whose reply did not come.
   RedisAnswers call(const std::vector<RedisCall>& calls);
   // Tells the link where pushes on `channel` come from: the master that holds `key`. Called again whenever that moved.
   void listen(const std::string& channel, const std::string& key);

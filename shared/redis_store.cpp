@@ -49,6 +49,7 @@ void RedisStore::reach(RedisBatch& batch, Answer& answer) {
   if (batch.empty()) return;
   std::vector<std::string> faults;
   const bool reached = batch.run(*servers_, faults);
+  counters_.see(batch.connections());
   for (const std::string& fault : faults) {
     answer.errors.push_back("store: " + fault + (reached ? "" : "; the last known state stays in use"));
   }

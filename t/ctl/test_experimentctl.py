@@ -14,7 +14,8 @@ import pytest
 import xxhash
 
 BINARY = pathlib.Path(os.environ.get("EXPERIMENTCTL", "build/experimentctl")).absolute()
-OK, REFUSED, USAGE, NOTHING, UNREACHABLE = range(5)
+OK, REFUSED, USAGE, NOTHING, UNREACHABLE, CONFLICT = range(6)
+VERBS = "check publish history list status audit start freeze stop archive conclude reset kill resume keygen doctor".split()
 
 DOCUMENT = {
     "schema": 1,
@@ -69,8 +70,11 @@ def change_runtime(state, change):
 def test_help_documents_verbs_and_exit_codes():
     result = run("--help")
     assert result.returncode == OK
-    for word in ("check", "status", "kill", "resume", "Exit codes:", "4  the state directory"):
+    for word in (*VERBS, "Exit codes:", "4  the store or the file", "5  another version"):
         assert word in result.stdout
+    for verb in VERBS:
+        told = run(verb, "--help").stdout
+        assert "--json" in told and "Exit codes:" in told
     assert "--reason" in run("kill", "--help").stdout
 
 
@@ -79,7 +83,17 @@ def test_help_documents_verbs_and_exit_codes():
     [
         [],
         ["publish"],
+        ["publish", "a.json"],
+        ["publish", "a.json", "--state", ".", "--expect", "x"],
         ["check"],
+        ["start", "--state", "."],
+        ["conclude", "a", "--state", ".", "--winner", "b"],
+        ["conclude", "a", "--state", ".", "--reason", "x"],
+        ["conclude", "a", "--state", ".", "--reason", "x", "--winner", "b", "--holdback", "some"],
+        ["reset", "a", "--state", "."],
+        ["audit", "--state", ".", "--limit", "0"],
+        ["history", "0", "--state", "."],
+        ["doctor"],
         ["kill", "a", "--state", "."],
         ["kill", "a", "--reason", "x"],
         ["kill", "--reason", "x", "--state", "."],

@@ -178,7 +178,7 @@ def test_two_edges_at_a_server(site):
     scouts = sum(bool(edge.wait(lambda: serves(edge))) for edge in edges)
     assert_counts(site, url, edges, scouts=scouts)
     # The other verbs of a tool, and what edges do by the hour, are allowed as well.
-    for verb in ("list", "edges", "history", "audit", "doctor"):
+    for verb in ("list", "status", "history", "audit", "doctor"):
         done = site.ctl(url, verb)
         assert done.returncode == 0, (verb, done.stdout + done.stderr)
     done = site.ctl(url, "kill", f"{BUTTON}/orange", "--reason", "test")

@@ -7,7 +7,7 @@
 
 #include "ctl/redis_socket.h"
 #include "shared/file_store.h"
-#include "t/unit/redis_process.h"
+#include "t/unit/shared/redis_process.h"
 #include "t/unit/shared/store_contract.h"
 
 namespace experiment::shared {
@@ -22,16 +22,17 @@ std::uint64_t random_bits() {
 struct FleetBackend {
   RedisProcess redis;
   ctl::RedisSocket link{RedisAccess{}};
-  std::string state = redis.folder() + "/state";
+  std::string state = redis.folder().path() + "/state";
 
+  std::string url() const { return "unix:" + redis.socket().socket; }
   std::unique_ptr<RedisStore> remote(const std::string& instance) {
     std::string error;
-    auto servers = std::make_unique<RedisServers>(*parse_store_url(redis.url(), error), link, true);
+    auto servers = std::make_unique<RedisServers>(*parse_store_url(url(), error), link, true);
     return std::make_unique<RedisStore>(std::move(servers), RedisStoreOptions{"test", instance, {}}, random_bits);
   }
   std::unique_ptr<Store> open(const std::string& instance) { return open(instance, state); }
   std::unique_ptr<Store> open(const std::string& instance, const std::string& directory) {
-    return std::make_unique<FleetStore>(remote(instance), redis.url(), directory, instance);
+    return std::make_unique<FleetStore>(remote(instance), url(), directory, instance);
   }
   void publish(const std::string& text) {
     const Published published = remote({})->publish({text, std::nullopt, "test", 1});
@@ -42,7 +43,7 @@ INSTANTIATE_TYPED_TEST_SUITE_P(Fleet, StoreContract, FleetBackend);
 
 class FleetStoreTest : public ::testing::Test {
  protected:
-  std::string directory(const std::string& machine) { return backend_.redis.folder() + "/" + machine; }
+  std::string directory(const std::string& machine) { return backend_.redis.folder().path() + "/" + machine; }
   std::unique_ptr<Store> edge(const std::string& instance, const std::string& machine) {
     return backend_.open(instance, directory(machine));
   }
@@ -86,6 +87,7 @@ TEST_F(FleetStoreTest, OneOfTheFleetAllocates) {
   EXPECT_FALSE(b->exchange({}).allocates);
   EXPECT_TRUE(a->exchange({}).allocates);
   a.reset();
+  b->exchange({});  // the last that it sees of it
   std::this_thread::sleep_for(std::chrono::milliseconds(3200));
   EXPECT_TRUE(b->exchange({}).allocates);
 }
@@ -112,7 +114,7 @@ TEST_F(FleetStoreTest, CountersAreExactAfterTheServerForgotThem) {
   EXPECT_TRUE(flush(*a, {{key, {3, 1}}}).counters_written);
   EXPECT_TRUE(flush(*b, {{key, {4, 2}}}).counters_written);
   EXPECT_EQ(fleet(), (Counters{{key, {7, 3}}}));
-  backend_.redis.stop();
+  backend_.redis.end(SIGKILL);
   EXPECT_NE(all(flush(*a, {{key, {5, 1}}})), "");
   backend_.redis.start();  // empty
   flush(*a, {{key, {5, 1}}});
@@ -123,7 +125,7 @@ TEST_F(FleetStoreTest, CountersAreExactAfterTheServerForgotThem) {
 TEST_F(FleetStoreTest, AnInstanceThatIsGoneIsReplayedFromItsDisk) {
   const CounterKey key{"x", 1, 5};
   auto a = edge(kInstanceA, "a");
-  backend_.redis.stop();
+  backend_.redis.end(SIGKILL);
   EXPECT_TRUE(flush(*a, {{key, {3, 1}}}).counters_written);  // on the disk
   a.reset();
   backend_.redis.start();
@@ -144,7 +146,7 @@ TEST_F(FleetStoreTest, StateAndDocumentAreGivenBackToAnEmptyServer) {
   runtime.experiments["x"] = with_epochs({5, 6});
   runtime.kill_all.push_back({"", "all", "test", 1, 77});
   EXPECT_TRUE(a->exchange(offer_runtime(answer.runtime->version, runtime)).runtime_written);
-  backend_.redis.stop();
+  backend_.redis.end(SIGKILL);
   a->exchange({});
   backend_.redis.start();
   answer = a->exchange({});
@@ -170,7 +172,7 @@ TEST_F(FleetStoreTest, AnEdgeRestartsWithoutTheServer) {
   good.good_document = "{\"v\":1}";
   a->exchange(good);
   a.reset();
-  backend_.redis.stop();
+  backend_.redis.end(SIGKILL);
   auto again = edge(kInstanceB, "a");
   answer = again->exchange({});
   ASSERT_TRUE(answer.document && answer.runtime) << all(answer);
@@ -182,7 +184,7 @@ TEST_F(FleetStoreTest, AnEdgeRestartsWithoutTheServer) {
 TEST_F(FleetStoreTest, AKillOfTheMachineHoldsAtOnceAndReachesTheFleetLater) {
   auto a = edge(kInstanceA, "a"), b = edge(kInstanceB, "b");
   a->exchange({});
-  backend_.redis.stop();
+  backend_.redis.end(SIGKILL);
   // As experimentctl does, on the machine's own directory.
   FileStore tool(directory("a"));
   Runtime killed = tool.exchange({}).runtime.value_or(Runtime());

@@ -347,6 +347,23 @@ TEST_F(Reconcile, WithTheRingFullTheEpochInUseGoesOn) {
   EXPECT_EQ(state().epochs.back().quotas, (Quotas{9950, 50}));
 }
 
+TEST_F(Reconcile, AResetIsANewGenerationWithTheSameKills) {
+  const Experiment experiment = make_experiment("hero", {1, 3});
+  run(experiment);
+  state().kills.push_back({"v1", "slow", "experimentctl", 1});
+  reset_generation(state());
+  EXPECT_TRUE(state().epochs.empty());
+  run(experiment);
+  EXPECT_EQ(state().generation, 2u);
+  EXPECT_EQ(state().revision, 2u) << "pages of the old one are not this one's";
+  ASSERT_EQ(state().epochs.size(), 1u);
+  EXPECT_EQ(state().epochs[0].quotas, (Quotas{2500, 7500}));
+  EXPECT_EQ(state().arms.size(), 2u);
+  EXPECT_EQ(state().started_ms, now_ms_);
+  EXPECT_EQ(kill_mask(state()), 2u);
+  EXPECT_TRUE(run(experiment).empty());
+}
+
 TEST_F(Reconcile, KillsOutliveTheDocumentsOpinion) {
   Experiment experiment = make_experiment("hero", {1, 1});
   run(experiment);
