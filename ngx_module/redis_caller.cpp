@@ -16,8 +16,12 @@ void RedisCaller::ask(std::shared_ptr<RedisRequest> request) {
     case Stage::kIdle:
       return open();
     default:
-      if (has_failed()) return on_lost();
-      if (stage() == Stage::kWaiting) open();
+      if (has_failed()) {
+        on_lost();
+        if (may_open()) open();
+      } else if (stage() == Stage::kWaiting) {
+        open();
+      }
   }
 }
 
@@ -28,7 +32,7 @@ void RedisCaller::on_ready() {
 void RedisCaller::begin() {
   sent_ = true;
   request_->outcome.connection = connection_id();
-  set_timer(static_cast<ngx_msec_t>(store_.access.command_ms));
+  set_timer(command_ms());
   transmit(std::move(request_->bytes));
 }
 
@@ -43,7 +47,7 @@ void RedisCaller::on_reply(shared::RedisReply reply) {
 }
 
 void RedisCaller::on_timer() {
-  lose("no reply within " + std::to_string(store_.access.command_ms) + " ms");
+  lose("no reply within " + std::to_string(command_ms()) + " ms");
 }
 
 void RedisCaller::on_lost() noexcept {

@@ -146,12 +146,15 @@ void RedisConnection::finish_handshake(ngx_int_t rc) {
 void RedisConnection::greet() {
   phase_ = Phase::kGreeting;
   auto login = shared::login_for(store_.access);
-  out_ = login.error.empty() ? std::move(login.command) : store_.login;
+  const std::string& auth = login.error.empty() ? login.command : store_.login;
+  const std::string rest =
+      shared::format_command({"CLIENT", "SETNAME", "nginx-experiment"}) + shared::format_command({"PING"});
+  out_.reserve(auth.size() + rest.size());  // no copy of the password is left behind
+  out_.assign(auth).append(rest);
   sent_ = 0;
-  greeted_ = out_.empty() ? kName : kAuth;
-  secret_ = !out_.empty();
-  out_ += shared::format_command({"CLIENT", "SETNAME", "nginx-experiment"});
-  out_ += shared::format_command({"PING"});
+  secret_ = !auth.empty();
+  greeted_ = secret_ ? kAuth : kName;
+  shared::wipe(login.command);
 }
 
 void RedisConnection::take_greeting() {

@@ -8,6 +8,7 @@ namespace experiment::ngx {
 namespace {
 
 constexpr std::size_t kMostServers = 1000;
+constexpr std::size_t kMostRemembered = 50;
 constexpr auto kGrace = std::chrono::milliseconds(500);  // for an event loop that has other things to do
 
 shared::RedisRoundTrip away(const shared::RedisEndpoint& from, const char* why) {
@@ -52,23 +53,20 @@ shared::RedisRoundTrip RedisLink::wait_for(const std::shared_ptr<RedisRequest>& 
   return outcome;
 }
 
+// What cannot be asked is `away` without an error: nothing is wrong, nothing could be tried.
 shared::RedisRoundTrip RedisLink::ask_here(const std::shared_ptr<RedisRequest>& request) {
   auto caller = callers_.find(request->to);
-  if (lingers_until_ == 0) {  // nothing was tried yet, so nothing is wrong
-    request->outcome.away = true;
-    return std::move(request->outcome);
-  }
-  if (caller == callers_.end() || !caller->second->is_ready()) return away(request->to, "no connection is left");
+  request->outcome.away = lingers_until_ == 0 || caller == callers_.end() || !caller->second->is_ready();
+  if (request->outcome.away) return std::move(request->outcome);
   caller->second->ask(request);
   while (!request->done) {
     ngx_time_update();
     auto left = static_cast<ngx_msec_int_t>(lingers_until_ - ngx_current_msec);
-    if (left <= 0 || !caller->second->wait(static_cast<int>(left))) {
-      callers_.erase(caller);
-      auto outcome = away(request->to, "no reply before the worker ended");
-      outcome.away = false;
-      return outcome;
-    }
+    if (left > 0 && caller->second->wait(static_cast<int>(left))) continue;
+    callers_.erase(caller);
+    auto outcome = away(request->to, "no reply before the worker ended");
+    outcome.away = false;
+    return outcome;
   }
   return std::move(request->outcome);
 }
@@ -131,7 +129,11 @@ void RedisLink::drop_others(const std::vector<shared::RedisEndpoint>& endpoints)
     return std::find(endpoints.begin(), endpoints.end(), known) != endpoints.end();
   };
   for (auto caller = callers_.begin(); caller != callers_.end();) {
-    caller = is_kept(caller->first) ? std::next(caller) : callers_.erase(caller);
+    const bool kept = is_kept(caller->first);
+    // One that failed is remembered: asked again, as a master that sentinels still name, it is not waited for again.
+    const bool remembered = !kept && caller->second->has_failed() && callers_.size() <= kMostRemembered;
+    if (remembered) caller->second->rest();
+    caller = kept || remembered ? std::next(caller) : callers_.erase(caller);
   }
 }
 

@@ -24,7 +24,7 @@ RedisListener::RedisListener(const StoreConf& store, shared::RedisEndpoint endpo
 
 void RedisListener::on_ready() {
   subscribed_ = pinged_ = false;
-  set_timer(static_cast<ngx_msec_t>(store_.access.command_ms));
+  set_timer(command_ms());
   transmit(shared::format_command({"SUBSCRIBE", channel_}));
 }
 
@@ -56,16 +56,16 @@ void RedisListener::take(const std::string& kind) {
 void RedisListener::on_timer() {
   if (!subscribed_ || pinged_)
     return lose(std::string("no answer to ") + (pinged_ ? "PING" : "SUBSCRIBE") + " within " +
-                std::to_string(store_.access.command_ms) + " ms");
+                std::to_string(command_ms()) + " ms");
   pinged_ = true;
-  set_timer(static_cast<ngx_msec_t>(store_.access.command_ms));
+  set_timer(command_ms());
   transmit(shared::format_command({"PING"}));
 }
 
 // Who asks the server tells of all other troubles.
 void RedisListener::tell() noexcept {
   if (std::exchange(told_, true)) return;
-  ngx_log_error(NGX_LOG_WARN, log_, 0,
+  ngx_log_error(NGX_LOG_WARN, log(), 0,
                 "experiment: changes of the store are seen when it is looked at, not when they are made: %s",
                 problem().c_str());
 }

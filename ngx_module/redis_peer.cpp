@@ -31,6 +31,16 @@ void RedisPeer::close() noexcept {
   connection_.reset();
 }
 
+void RedisPeer::rest() noexcept {
+  close();
+  stage_ = Stage::kWaiting;
+}
+
+bool RedisPeer::may_open() const noexcept {
+  return stage_ == Stage::kWaiting && !timer_.timer_set &&
+         backoff_.may_try(static_cast<std::int64_t>(ngx_current_msec));
+}
+
 void RedisPeer::set_timer(ngx_msec_t ms) noexcept {
   clear_timer();  // nginx leaves a timer that is set where it is, if that is near
   ngx_add_timer(&timer_, ms);

@@ -25,6 +25,10 @@ class RedisPeer : private RedisConnection::Owner {
   // At the end of the process, when no event loop does: waits for the connection that there is, at most `ms`, and does
   // what events would have done. False: there is none, or nothing came.
   bool wait(int ms) noexcept;
+  // Whether the last attempt failed, or the connection that it made, with nothing good since.
+  bool has_failed() const noexcept { return failures_ != 0; }
+  // Closes the connection and makes none by itself until it is asked for.
+  void rest() noexcept;
 
  protected:
   enum class Stage { kIdle, kOpening, kReady, kWaiting };
@@ -32,11 +36,13 @@ class RedisPeer : private RedisConnection::Owner {
   RedisPeer(const StoreConf& store, shared::RedisEndpoint endpoint, const shared::RedisLimits& limits, ngx_log_t* log);
 
   Stage stage() const noexcept { return stage_; }
+  ngx_msec_t command_ms() const noexcept { return static_cast<ngx_msec_t>(store_.access.command_ms); }
+  ngx_log_t* log() const noexcept { return log_; }
   // Why the last attempt or connection ended, with the server's name.
   const std::string& problem() const noexcept { return problem_; }
   bool refused() const noexcept { return refused_; }
-  // Whether the last attempt failed, or the connection that it made, with nothing good since.
-  bool has_failed() const noexcept { return failures_ != 0; }
+  // Whether it rests, and an attempt would not be too early.
+  bool may_open() const noexcept;
 
   // Begins an attempt. Requires: none is under way.
   void open();
@@ -52,9 +58,6 @@ class RedisPeer : private RedisConnection::Owner {
   // Closes the connection, or ends the attempt.
   void lose(const std::string& problem, bool refused = false);
 
-  const StoreConf& store_;
-  ngx_log_t* log_;
-
  private:
   virtual void on_ready() = 0;
   virtual void on_reply(shared::RedisReply reply) = 0;
@@ -69,7 +72,6 @@ class RedisPeer : private RedisConnection::Owner {
   void woken() noexcept override;
   template <typename F>
   void guarded(F&& act) noexcept;
-  void find_addresses();
   void resolve();
   void take_addresses(ngx_resolver_ctx_t* ctx);
   void begin_connecting();
@@ -78,6 +80,8 @@ class RedisPeer : private RedisConnection::Owner {
   void expire();
   void close() noexcept;
 
+  const StoreConf& store_;
+  ngx_log_t* log_;
   shared::RedisEndpoint endpoint_;
   shared::RedisLimits limits_;
   Stage stage_ = Stage::kIdle;

@@ -23,7 +23,7 @@ def shards(client):
     return sorted(field for field in client.hkeys(COUNTERS) if field.startswith("s:"))
 
 
-# --- totals ---------------------------------------------------------------------------------------------------------
+# --- totals -----------------------------------------------------------------------------------------------
 
 def test_totals_of_nothing(library, client):
     assert library.totals(COUNTERS, 0, "") == [0]
@@ -72,7 +72,7 @@ def test_totals_of_thousands_of_epochs(library):
         word for epoch in range(3984, 4000) for word in (str(epoch), str(epoch), ""))]
 
 
-# --- seal and open --------------------------------------------------------------------------------------------------
+# --- seal and open ----------------------------------------------------------------------------------------
 
 def test_seal_counts_what_is_newly_sealed_and_keeps_the_first_text(library, client):
     library.merge(COUNTERS, "a", 5, "1")
@@ -107,7 +107,7 @@ def test_as_many_epochs_as_a_call_may_name(library, client):
     assert library.totals(COUNTERS, 0, "", *range(1000)) == [0]
 
 
-# --- sweep ----------------------------------------------------------------------------------------------------------
+# --- sweep ------------------------------------------------------------------------------------------------
 
 def test_vectors_of_sealed_epochs_go_and_their_totals_stay(library, client):
     library.merge(COUNTERS, "a", 5, "1", 7, "2")
