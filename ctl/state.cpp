@@ -85,7 +85,7 @@ int State::update(const std::function<int(Snapshot&, bool&)>& edit, Snapshot& ou
     wants.runtime = out.runtime;
     shared::Answer answer = store_->exchange(wants);
     if (answer.runtime_written) {
-      ++out.runtime.version;
+      out.runtime.version = answer.runtime_version;
       return kOk;
     }
     if (attempt == kAttempts) {
