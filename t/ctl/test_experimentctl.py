@@ -8,8 +8,10 @@ import threading
 
 import pytest
 
-from lib.tool import (BINARY, DOCUMENT, NOTHING, OK, REFUSED, UNREACHABLE, USAGE, VERBS, audit, change_runtime, run, seal,
-                      unseal)
+from lib.tool import (
+    BINARY, DOCUMENT, NOTHING, OK, REFUSED, UNREACHABLE, USAGE, VERBS, audit, change_runtime, run, seal,
+    unseal,
+)
 
 
 def test_help_documents_verbs_and_exit_codes():
@@ -224,7 +226,10 @@ def test_status_adds_up_every_instance(state):
     counters.mkdir()
     # Rows: baseline, control, green. Columns: n, purchase, and in the second epoch c, S, Q of revenue.
     vectors = {
-        "A" * 22: {"1": {"9": "99,99"}, "2": {str((1 << 20) + 3): "1,0,100,7", str(2 << 20): "0,0,0,0,0,50,5,4,1999"}},
+        "A" * 22: {
+            "1": {"9": "99,99"},
+            "2": {str((1 << 20) + 3): "1,0,100,7", str(2 << 20): "0,0,0,0,0,50,5,4,1999"},
+        },
         "B" * 22: {"2": {str(2 << 20): "0,0,0,0,0,50,4,1,1,0,200,40,2,100,9"}},
     }
     for instance, by_generation in vectors.items():
@@ -252,9 +257,26 @@ def test_status_of_an_unknown_experiment(state):
     assert result.returncode == NOTHING and 'no experiment "nope"' in result.stderr
 
 
-ON_STATE = [["status"], ["status", "--watch"], ["kill", "a", "--reason", "x"], ["resume", "a", "--reason", "x"], ["list"],
-            ["start", "a"], ["freeze", "a"], ["stop", "a"], ["archive", "a"], ["reset", "a", "--reason", "x"],
-            ["conclude", "a", "--winner", "b", "--reason", "x"], ["audit"], ["history"], ["history", "1"], ["doctor"]]
+ON_STATE = [
+    line.split()
+    for line in (
+        "status",
+        "status --watch",
+        "list",
+        "kill a --reason x",
+        "resume a --reason x",
+        "start a",
+        "freeze a",
+        "stop a",
+        "archive a",
+        "conclude a --winner b --reason x",
+        "reset a --reason x",
+        "audit",
+        "history",
+        "history 1",
+        "doctor",
+    )
+]
 
 
 @pytest.mark.parametrize("verb", ON_STATE, ids=" ".join)
@@ -274,9 +296,15 @@ def test_a_damaged_runtime_state_is_refused_and_left_alone(state):
     run("kill", "checkout", "--reason", "x", "--state", state)
     damaged = (state / "runtime.json").read_text().replace("checkout", "checkin_")
     (state / "runtime.json").write_text(damaged)
-    for verb in (["status"], ["kill", "flag", "--reason", "x"], ["resume", "checkout", "--reason", "x"], ["list"],
-                 ["stop", "checkout"], ["reset", "checkout", "--reason", "x"],
-                 ["publish", state / "definitions.json"]):
+    for verb in (
+        ["status"],
+        ["kill", "flag", "--reason", "x"],
+        ["resume", "checkout", "--reason", "x"],
+        ["list"],
+        ["stop", "checkout"],
+        ["reset", "checkout", "--reason", "x"],
+        ["publish", state / "definitions.json"],
+    ):
         result = run(*verb, "--state", state)
         assert result.returncode == UNREACHABLE
         assert "runtime.json: refused: damaged or edited" in result.stderr
@@ -285,10 +313,11 @@ def test_a_damaged_runtime_state_is_refused_and_left_alone(state):
 
 def test_kills_at_the_same_time_are_all_recorded(state):
     results = []
-    threads = [
-        threading.Thread(target=lambda i=i: results.append(run("kill", f"x{i}", "--reason", "x", "--state", state)))
-        for i in range(8)
-    ]
+
+    def kill(i):
+        results.append(run("kill", f"x{i}", "--reason", "x", "--state", state))
+
+    threads = [threading.Thread(target=kill, args=(i,)) for i in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

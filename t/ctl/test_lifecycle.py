@@ -5,8 +5,10 @@ import threading
 
 import pytest
 
-from lib.tool import (NOTHING, OK, REFUSED, UNREACHABLE, audit, change_runtime, document, experiment, has_run, run, runtime,
-                      unseal)
+from lib.tool import (
+    NOTHING, OK, REFUSED, UNREACHABLE, audit, document, experiment, has_run, run, runtime,
+    unseal,
+)
 
 
 def desired(state, key):
@@ -32,23 +34,30 @@ def test_a_verb_changes_what_is_desired(state, verb, arguments, expected):
 
     again = run(verb, key, "--reason", "once more", "--state", state, "--json")
     assert again.returncode == OK
-    assert json.loads(again.stdout) == {"ok": True, "key": key, "desired": expected, "changed": False, "version": 2,
-                                        "stays_killed": [], "warnings": []}
+    assert json.loads(again.stdout) == {
+        "ok": True,
+        "key": key,
+        "desired": expected,
+        "changed": False,
+        "version": 2,
+        "stays_killed": [],
+        "warnings": [],
+    }
     assert len(audit(state)) == 1
 
 
 def test_the_rest_of_the_text_stays(state):
     text = ('{\n    "$comment": "ours", "schema": 1,\n    "experiments": [\n'
-            '        {"variants": [{"weight": 0.1, "key": "b"}, {"key": "a", "note": "\\u00fc ü"}], "zeta": [1, 2.50, 1e3],'
-            ' "key": "hero", "owner": "ana"},\n        {"key": "x", "variants": [{"key": "on"}]}\n    ]\n}\n')
+            '        {"variants": [{"weight": 0.1, "key": "b"}, {"key": "a", "note": "\\u00fc ü"}],'
+            ' "zeta": [1, 2.50, 1e3], "key": "hero", "owner": "ana"},\n'
+            '        {"key": "x", "variants": [{"key": "on"}]}\n    ]\n}\n')
     (state / "definitions.json").write_text(text)
     assert run("start", "hero", "--state", state).returncode == OK
     written = (state / "definitions.json").read_text()
     assert written.startswith('{\n    "$comment": "ours",\n    "schema": 1,\n')
     before, after = (json.loads(t, object_pairs_hook=list) for t in (text, written))
     hero = dict(after)["experiments"][0]
-    assert hero[-1] == ["desired", "running"] or tuple(hero[-1]) == ("desired", "running")
-    hero.pop()
+    assert hero.pop() == ("desired", "running")
     assert before == after and "ü" in written
 
     compact = json.dumps(json.loads(text), separators=(",", ":"))
@@ -60,16 +69,19 @@ def test_the_rest_of_the_text_stays(state):
 def test_conclude_needs_a_winner_of_the_experiment(state):
     result = run("conclude", "checkout", "--winner", "blue", "--reason", "x", "--state", state)
     assert result.returncode == REFUSED
-    assert '"checkout" has no variant "blue", expected one of control, green; nothing was changed' in result.stderr
-    result = run("conclude", "checkout", "--winner", "green", "--holdback", 0.05, "--reason", "it won", "--state", state)
+    refusal = '"checkout" has no variant "blue", expected one of control, green; nothing was changed'
+    assert refusal in result.stderr
+    winner = ("--winner", "green", "--reason", "it won")
+    result = run("conclude", "checkout", *winner, "--holdback", 0.05, "--state", state)
     assert result.returncode == OK and "checkout: concluded, everyone gets green" in result.stdout
     told = desired(state, "checkout")
     assert (told["desired"], told["winner"], told["holdback"]) == ("concluded", "green", 0.05)
     assert audit(state) == [("conclude", "checkout", "it won", "definitions 1 -> 2")]
-    assert run("conclude", "checkout", "--winner", "control", "--reason", "no", "--state", state).returncode == OK
+    result = run("conclude", "checkout", "--winner", "control", "--reason", "no", "--state", state)
+    assert result.returncode == OK
     told = desired(state, "checkout")
     assert told["winner"] == "control" and "holdback" not in told
-    result = run("conclude", "checkout", "--winner", "green", "--holdback", 7, "--reason", "x", "--state", state)
+    result = run("conclude", "checkout", *winner, "--holdback", 7, "--state", state)
     assert result.returncode == REFUSED and "/experiments/0/holdback: 7" in result.stderr
     assert desired(state, "checkout")["winner"] == "control"
 
@@ -80,13 +92,15 @@ def test_what_is_killed_stays_so(state, verb):
     run("kill", "flag", "--reason", "not of this one", "--state", state)
     result = run(verb[0], "checkout", *verb[1:], "--state", state)
     assert result.returncode == NOTHING
-    assert 'it breaks; only "experimentctl resume checkout" lifts it' in result.stdout and "flag" not in result.stdout
+    assert 'it breaks; only "experimentctl resume checkout" lifts it' in result.stdout
+    assert "flag" not in result.stdout
     assert run("stop", "checkout", "--state", state).returncode == OK
 
 
 def test_what_cannot_be_changed(state, empty):
     result = run("start", "nope", "--state", state)
-    assert result.returncode == NOTHING and 'no experiment "nope" in definitions 1; nothing was changed' in result.stderr
+    assert result.returncode == NOTHING
+    assert 'no experiment "nope" in definitions 1; nothing was changed' in result.stderr
     assert run("start", "nope", "--state", empty).returncode == NOTHING
     sliced = [experiment(key, "a", "b", layer="l", slice=[0, 0.6], desired=desired)
               for key, desired in (("one", "running"), ("two", "draft"))]
@@ -102,7 +116,8 @@ def test_what_cannot_be_changed(state, empty):
 
 def test_changes_at_the_same_time_are_all_made(state):
     keys = [f"x{i}" for i in range(6)]
-    (state / "definitions.json").write_text(document(*(experiment(key, "a", "b", desired="draft") for key in keys)))
+    drafts = [experiment(key, "a", "b", desired="draft") for key in keys]
+    (state / "definitions.json").write_text(document(*drafts))
     results = []
     threads = [threading.Thread(target=lambda key=key: results.append(run("start", key, "--state", state)))
                for key in keys]
@@ -137,7 +152,8 @@ def test_an_archived_key_is_free_for_a_new_generation_only(state):
     assert run("archive", "checkout", "--state", state).returncode == OK
     for verb in ("start", "freeze"):
         result = run(verb, "checkout", "--state", state)
-        assert result.returncode == REFUSED and "archived, its key is free for a new generation only" in result.stderr
+        assert result.returncode == REFUSED
+        assert "archived, its key is free for a new generation only" in result.stderr
     assert run("reset", "checkout", "--reason", "again", "--state", state).returncode == OK
     assert run("start", "checkout", "--state", state).returncode == OK
 
@@ -152,5 +168,6 @@ def test_a_full_disk_or_a_held_lock_is_said(state):
 def test_an_act_without_record_is_done_and_warned_of(state):
     (state / "audit.jsonl").mkdir()
     result = run("kill", "checkout", "--reason", "x", "--state", state)
-    assert result.returncode == OK and "audit.jsonl: Is a directory; done, but not in the audit log" in result.stderr
-    change_runtime(state, lambda r: r["experiments"]["checkout"]["kills"][0].pop("id"))
+    assert result.returncode == OK
+    assert "audit.jsonl: Is a directory; done, but not in the audit log" in result.stderr
+    assert len(runtime(state)["experiments"]["checkout"]["kills"]) == 1

@@ -1,12 +1,13 @@
-"""publish, check against placements, history: which document holds, what it changes, and what stays killed."""
+"""publish, check against placements, history: which document holds, and what that changes."""
 
 import json
 import threading
 
 import pytest
 
-from lib.tool import (CONFLICT, NOTHING, OK, REFUSED, UNREACHABLE, audit, document, experiment, has_run, reports, run,
-                      unseal)
+from lib.tool import (
+    CONFLICT, NOTHING, OK, REFUSED, UNREACHABLE, audit, document, experiment, has_run, reports, run, unseal,
+)
 
 
 @pytest.fixture
@@ -48,13 +49,16 @@ def test_publish_says_what_begins(empty, publish):
     assert "removed  hero: it stops, its results stay\n" in result.stdout
 
 
+NEW_GENERATION = "new generation 2: salt, unit, control or baseline changed, it begins anew"
+
+
 @pytest.mark.parametrize("change, expected, moves", [
     (lambda e: e.update(traffic=0.5), "traffic 1 -> 0.5", 0),
     (lambda e: e.update(desired="stopped"), "running -> stopped", 0),
     (lambda e: e.update(desired="concluded", winner="green", holdback=0.1),
      "running -> concluded; everyone gets green, but for a holdback of 10.00 %", 0),
-    (lambda e: e.update(salt="again"), "new generation 2: salt, unit, control or baseline changed, it begins anew", 0.5),
-    (lambda e: e.update(control="green"), "new generation 2: salt, unit, control or baseline changed, it begins anew", 0),
+    (lambda e: e.update(salt="again"), NEW_GENERATION, 0.5),
+    (lambda e: e.update(control="green"), NEW_GENERATION, 0),
     (lambda e: e["variants"].append({"key": "blue"}), "new epoch: weights changed", 1 / 3),
     (lambda e: e["variants"][1].update(payload={"a": 1}),
      "revision 2: variants or payloads changed, its pages are cached anew", 0),
@@ -92,7 +96,8 @@ def test_an_identical_document_changes_nothing_and_says_so(empty, publish):
     publish(HERO)
     before = sorted(path.name for path in empty.rglob("*"))
     result = publish(HERO)
-    assert (result.returncode, result.stdout) == (OK, "definitions 1 are this very text; nothing was published\n")
+    assert result.returncode == OK
+    assert result.stdout == "definitions 1 are this very text; nothing was published\n"
     assert sorted(path.name for path in empty.rglob("*")) == before and len(audit(empty)) == 1
     assert json.loads(publish(HERO, "--json").stdout)["published"] is False
     blank = publish(HERO + "\n")
@@ -125,9 +130,10 @@ def test_an_invalid_document_is_refused_whole(empty, publish):
 @pytest.mark.parametrize("target, concerned", [
     (["hero"], True), (["hero/green"], True), (["--all"], True), (["hero/gone"], False), (["other"], False)])
 def test_what_stays_killed_is_told_by_the_exit_code(empty, publish, target, concerned):
-    publish(document(experiment("hero", "control", "gone"), experiment("other", "a", "b", desired="stopped")))
+    other = experiment("other", "a", "b", desired="stopped")
+    publish(document(experiment("hero", "control", "gone"), other))
     run("kill", *target, "--reason", "it breaks", "--state", empty)
-    result = publish(document(experiment("hero", "control", "green"), experiment("other", "a", "b", desired="stopped")))
+    result = publish(document(experiment("hero", "control", "green"), other))
     if target == ["hero/green"]:  # it was not known before
         run("kill", *target, "--reason", "it breaks", "--state", empty)
         result = publish(document(experiment("hero", "control", "green")))
@@ -153,7 +159,8 @@ def test_publishing_is_compare_and_set(empty, publish):
     assert result.returncode == CONFLICT
     assert "definitions 2 stand, expected version 1; nothing was published" in result.stderr
     assert "blue" in stands(empty)
-    (empty / "definitions.json").write_text(HERO.replace("green", "by-hand"))  # an edit that nobody has numbered
+    # An edit that nobody has numbered.
+    (empty / "definitions.json").write_text(HERO.replace("green", "by-hand"))
     assert publish(HERO, "--expect", 2).returncode == CONFLICT
     assert publish(HERO, "--expect", 3).returncode == OK
     result = run("history", "--state", empty)
@@ -194,6 +201,7 @@ def test_a_link_is_not_replaced(empty, publish, tmp_path):
     assert elsewhere.read_text() == HERO
 
 
+ALL = [{"patterns": ["all"], "place": "server"}]
 PLACED = {"placements": [{"patterns": ["hero-*"], "place": "server www, location /"},
                          {"patterns": ["checkout"], "place": "server www, location /pay"}],
           "units": ["visitor"]}
@@ -213,12 +221,14 @@ def test_what_no_edge_applies_is_named_before_it_goes_out(empty, publish, tmp_pa
         assert len(told) == 3
         assert 'no edge applies "cta-colour"; nearest pattern is "' in told[0]
         assert 'no edge declares the unit "account" of "hero-image"' in told[1]
-        assert told[2].endswith('no edge applies "chekout"; nearest pattern is "checkout" at server www, location /pay')
-    reports(empty, "C", host="three", placements=[{"patterns": ["all"], "place": "server"}], units=["account"])
+        nearest = 'nearest pattern is "checkout" at server www, location /pay'
+        assert told[2].endswith(f'no edge applies "chekout"; {nearest}')
+    reports(empty, "C", host="three", placements=ALL, units=["account"])
     assert run("check", path, "--state", empty).stderr == ""
     for instance in "AC":
         reports(empty, instance, host="x")
-    assert 'no edge applies "cta-colour"; no edge has a placement' in run("check", path, "--state", empty).stderr
+    result = run("check", path, "--state", empty)
+    assert 'no edge applies "cta-colour"; no edge has a placement' in result.stderr
 
 
 def test_the_nearest_pattern_is_named_with_its_place(empty, tmp_path):
@@ -226,7 +236,8 @@ def test_the_nearest_pattern_is_named_with_its_place(empty, tmp_path):
     path.write_text(document(experiment("cta-colour", "a", "b")))
     reports(empty, "A", placements=[{"patterns": ["hero-*"], "place": "server www, location /"}])
     told = json.loads(run("check", path, "--state", empty, "--json").stdout)["warnings"]
-    assert told == [f'{path}: no edge applies "cta-colour"; nearest pattern is "hero-*" at server www, location /']
+    nearest = 'nearest pattern is "hero-*" at server www, location /'
+    assert told == [f'{path}: no edge applies "cta-colour"; {nearest}']
 
 
 def test_a_damaged_history_is_a_warning(empty, publish):

@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from lib.tool import (BINARY, DOCUMENT, NOTHING, OK, REFUSED, UNREACHABLE, audit, change_runtime, has_run, reports, run)
+from lib.tool import (
+    BINARY, DOCUMENT, NOTHING, OK, REFUSED, UNREACHABLE, audit, change_runtime, has_run, reports, run,
+)
 
 
 def test_list(state):
@@ -19,7 +21,8 @@ def test_list(state):
     assert (result.returncode, result.stderr) == (OK, "")
     assert result.stdout == "checkout  running  control 25.00 %, green killed\nflag      draft    on\n"
     told = json.loads(run("list", "--state", state, "--json").stdout)
-    assert [one["key"] for one in told["experiments"]] == ["checkout", "flag"] and told["document_version"] == 1
+    assert [one["key"] for one in told["experiments"]] == ["checkout", "flag"]
+    assert told["document_version"] == 1
     assert told["experiments"][0]["variants"][1] == {"key": "green", "share": 0.75, "killed": True}
 
 
@@ -44,7 +47,8 @@ def test_status_says_where_it_is_applied(state):
 
 
 def test_status_follows_until_it_is_interrupted(state):
-    tool = subprocess.Popen([BINARY, "status", "checkout", "--watch", "--state", state], stdout=subprocess.PIPE, text=True)
+    command = [BINARY, "status", "checkout", "--watch", "--state", state]
+    tool = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         first = [tool.stdout.readline() for _ in range(3)]
         assert first[1] == "checkout: running\n"
@@ -64,7 +68,8 @@ def test_audit_is_newest_first(state):
     for i in range(60):
         run("kill", f"x{i}", "--reason", f"reason {i}", "--state", state)
     lines = run("audit", "--state", state).stdout.splitlines()
-    assert len(lines) == 50 and "  kill x59  by experimentctl (user " in lines[0] and lines[0].endswith(": reason 59")
+    assert len(lines) == 50
+    assert "  kill x59  by experimentctl (user " in lines[0] and lines[0].endswith(": reason 59")
     assert len(run("audit", "--limit", 3, "--state", state).stdout.splitlines()) == 3
     entries = json.loads(run("audit", "--limit", 100, "--state", state, "--json").stdout)["entries"]
     assert len(entries) == 60 and entries[59]["target"] == "x0" and entries[0]["reason"] == "reason 59"
@@ -90,7 +95,8 @@ def test_keygen(tmp_path):
     assert ring.stat().st_mode & 0o777 == 0o600
     first = ring.read_text()
     assert json.loads(run("keygen", ring, "--json").stdout)["keys"] == 2
-    assert ring.read_text().startswith(first) and len(ring.read_text().splitlines()) == len(first.splitlines()) + 1
+    assert ring.read_text().startswith(first)
+    assert len(ring.read_text().splitlines()) == len(first.splitlines()) + 1
     ring.write_text(key.stdout.strip())  # without an end of line
     ring.chmod(0o644)
     result = run("keygen", ring)
@@ -98,21 +104,27 @@ def test_keygen(tmp_path):
     assert ring.read_text().startswith(key.stdout)
     ring.write_text("no key\n")
     result = run("keygen", ring)
-    assert result.returncode == REFUSED and "nothing was appended" in result.stderr and ring.read_text() == "no key\n"
+    assert result.returncode == REFUSED and "nothing was appended" in result.stderr
+    assert ring.read_text() == "no key\n"
     assert run("keygen", tmp_path / "absent" / "keys").returncode == UNREACHABLE
-    for _ in range(7):
-        ring.unlink(missing_ok=True)
+    ring.unlink()
     for _ in range(8):
         assert run("keygen", ring).returncode == OK
     assert run("keygen", ring).returncode == REFUSED, "a ring has at most eight"
 
 
+ALL = [{"patterns": ["all"], "place": "server"}]
+EDGE = {"host": "one", "document": 1, "keys": "0123abcd"}
+
+
+def another_edge(**differs):
+    return lambda state: reports(state, "B", **{**EDGE, **differs})
+
+
 def healthy(state):
     """A directory as nginx has it: doctor has nothing to say."""
     run("keygen", state / "keys")
-    reports(state, "A", host="one", document=1, runtime=0, keys="0123abcd", at_s=int(time.time()), units=["visitor"],
-            placements=[{"patterns": ["all"], "place": "server"}])
-    return state
+    reports(state, "A", **EDGE, at_s=int(time.time()), placements=ALL)
 
 
 def findings(state):
@@ -141,29 +153,29 @@ def kill_by_file(state):
     kill_file = state.parent / "experiment.kill"
     kill_file.write_text("# since ten\ncheckout\nOH\n")
     run("kill", "checkout", "--reason", "line 2", "--state", state)
-    change_runtime(state, lambda r: r["experiments"]["checkout"]["kills"][0].update(by=f"kill file {kill_file}"))
-    reports(state, "A", host="one", document=1, runtime=2, keys="0123abcd",
-            placements=[{"patterns": ["all"], "place": "server"}])
+    by = f"kill file {kill_file}"
+    change_runtime(state, lambda r: r["experiments"]["checkout"]["kills"][0].update(by=by))
+    reports(state, "A", **EDGE, runtime=2, placements=ALL)
 
 
 @pytest.mark.parametrize("harm, expected", [
     (lambda s: (s / "definitions.json").unlink(), "definitions.json: No such file or directory"),
     (lambda s: (s / "definitions.json").write_text("{"), "definitions 1 refused at line 1"),
-    (lambda s: (s / "definitions.json").write_text(json.dumps(DOCUMENT).replace('"goals"', '"gaols"')), "did you mean"),
+    (lambda s: (s / "definitions.json").write_text(json.dumps(DOCUMENT).replace('"goals"', '"gaols"')),
+     'did you mean "goals"?'),
     (make_unreadable_runtime, "the runtime state cannot be read: kills and allocations are unknown"),
-    (lambda s: (s / "keys").unlink() or (s / "edges" / ("A" * 22 + ".json")).unlink(), "keys: missing, and no edge says"),
+    (lambda s: (s / "keys").unlink() or shutil.rmtree(s / "edges"), "keys: missing, and no edge says"),
     (lambda s: (s / "keys").write_text("rubbish"), "keys: "),
     (lambda s: (s / "keys").chmod(0o644), "others than its owner may use the keys"),
     (lambda s: s.chmod(0o777), "everybody on this machine may write there"),
     (lambda s: (s / "runtime.json.corrupt-1").write_text(""), "a damaged file that was set aside"),
-    (lambda s: reports(s, "B", host="one", document=1, keys="ffffffff"),
-     "key rings differ, so that edges refuse each other's cookies: 0123abcd on one (AAAAAAAA); ffffffff on one (BBBBBBBB)"),
-    (lambda s: reports(s, "B", host="one", document=1), "no key ring on one (BBBBBBBB)"),
-    (lambda s: reports(s, "B", host="two", document=1, keys="0123abcd"), "edges of 2 machines (one, two) report into"),
-    (lambda s: reports(s, "B", host="one", document=1, keys="0123abcd", at_s=int(time.time()) - 900),
-     "clocks differ: one (AAAAAAAA) is "),
-    (lambda s: reports(s, "B", host="one", document=0, keys="0123abcd"), "edge one (BBBBBBBB): document 0, runtime 0 is behind"),
-    (lambda s: reports(s, "A", host="one", document=1, keys="0123abcd", placements=[]), 'no edge applies "checkout"'),
+    (another_edge(keys="ffffffff"), "key rings differ, so that edges refuse each other's cookies: "
+                                    "0123abcd on one (AAAAAAAA); ffffffff on one (BBBBBBBB)"),
+    (another_edge(keys=""), "no key ring on one (BBBBBBBB)"),
+    (another_edge(host="two"), "edges of 2 machines (one, two) report into"),
+    (another_edge(at_s=int(time.time()) - 9000), "clocks differ: one (AAAAAAAA) is "),
+    (another_edge(document=0), "edge one (BBBBBBBB): document 0, runtime 0 is behind"),
+    (lambda s: reports(s, "A", **EDGE, placements=[]), 'no edge applies "checkout"'),
     (kill_by_file, "experiment.kill line 2 still kills checkout"),
     (kill_by_file, 'experiment.kill line 3: "OH", expected KEY'),
 ])
@@ -177,7 +189,7 @@ def test_doctor_finds(state, harm, expected):
 
 def test_the_clocks_of_edges_that_report_at_different_times_agree(state):
     healthy(state)
-    reports(state, "B", host="one", document=1, keys="0123abcd", at_s=int(time.time()) - 170, age=170)
+    reports(state, "B", **EDGE, at_s=int(time.time()) - 170, age=170)
     assert findings(state) == []
 
 

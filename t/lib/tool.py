@@ -12,7 +12,8 @@ import xxhash
 
 BINARY = pathlib.Path(os.environ.get("EXPERIMENTCTL", "build/experimentctl")).absolute()
 OK, REFUSED, USAGE, NOTHING, UNREACHABLE, CONFLICT = range(6)
-VERBS = "check publish history list status audit start freeze stop archive conclude reset kill resume keygen doctor".split()
+VERBS = ["check", "publish", "history", "list", "status", "audit", "start", "freeze", "stop", "archive"]
+VERBS += ["conclude", "reset", "kill", "resume", "keygen", "doctor"]
 
 DOCUMENT = {
     "schema": 1,
@@ -45,7 +46,8 @@ def unseal(path):
 
 
 def run(*arguments, stdin=""):
-    return subprocess.run([BINARY, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=30)
+    command = [BINARY, *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=30)
 
 
 def change_runtime(state, change):
