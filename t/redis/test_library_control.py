@@ -89,6 +89,7 @@ def test_large_numbers_are_exact(library, client):
     assert write(library, last, 7, doc="new") == [1, newest]
     assert client.hget(CONTROL, f"n:{2**33 - 2}") == f"{newest} doc"
     assert follow(library, last) == (newest, 0, {"doc": "new"})
+    assert follow(library, 2**20) == (newest, 1, {"doc": "new"})  # at once, however many lie between
 
 
 # --- changes ----------------------------------------------------------------------------------------------
