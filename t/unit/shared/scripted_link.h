@@ -45,6 +45,7 @@ class ScriptedLink : public RedisLink {
 
   RedisRoundTrip round_trip(const RedisEndpoint& to, const std::vector<std::string>& commands) override {
     RedisRoundTrip trip;
+    trip.connection = 7;
     std::string sent = describe(to) + " <";
     const auto server = servers.find(describe(to));
     for (const std::string& command : commands) {
@@ -59,7 +60,7 @@ class ScriptedLink : public RedisLink {
     }
     trips.push_back(sent);
     trip.away = server == servers.end();
-    if (trip.away) trip.error = describe(to) + ": away";
+    if (trip.away) trip.error = coming ? "" : describe(to) + ": away";
     return trip;
   }
   void keep_only(const std::vector<RedisEndpoint>& endpoints) override {
@@ -81,6 +82,7 @@ class ScriptedLink : public RedisLink {
   std::map<std::string, Server> servers;
   std::vector<std::string> trips, listened;
   std::string kept;
+  bool coming = false;  // servers that are away are being connected to
 
  private:
   static Words words_of(const std::string& command) {
