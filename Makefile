@@ -152,13 +152,14 @@ soak: module ## the long runs in full
 	@SOAK=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx t/life)
 
 bench: PACKAGES += $(BENCH_PACKAGES)
-bench: module ## print what requests and steps cost, each beside its baseline (10 minutes)
+bench: module ## print what requests, steps and merges cost, each beside its baseline (12 minutes)
 	@$(MAKE) -s -j2 $(B)/steps $(B)/scale $(CTL)
 	@./$(B)/steps --benchmark_min_time=0.1
 	@./$(B)/scale
 	@bench/instructions.py
 	@bench/request_cost.py
 	@bench/throughput.py
+	@bench/merge_cost.py
 
 $(B)/steps: $(B)/gcc/bench/steps.o $(GCC_OBJ)
 	@$(CXX) -o $@ $^ $(LIBS) -lbenchmark -pthread

@@ -139,7 +139,7 @@ def push_lost():
 def allocation():
     """From the store's change to the last edge's first page of the new epoch."""
     adaptive = experiment("button", allocation={"policy": "thompson", "goal": "purchase", "min_epoch": "1s", "baseline": 0,
-                                                "warm_up": {"exposures": 10, "successes": 2, "for": "0s"}})
+                                                "warm_up": {"exposures": 10, "successes": 0, "for": "0s"}})
     with fleet_of(document(adaptive)) as (fleet, server):
         for edge in fleet:
             edge.wait(lambda: Browser(edge.port).go("/").text.split("|")[0])

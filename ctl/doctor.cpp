@@ -7,6 +7,7 @@
 
 #include "ctl/applied.h"
 #include "ctl/doctor_directory.h"
+#include "ctl/doctor_redis.h"
 #include "ctl/edges.h"
 #include "ctl/finding.h"
 #include "ctl/placements.h"
@@ -30,7 +31,9 @@ class Doctor {
  public:
   Doctor(const StoreArguments& arguments, State& state) : arguments_(arguments), state_(state) {}
 
-  int run() {
+  int run(bool load) {
+    // First: without a library there is little to see.
+    if (!arguments_.is_directory()) findings_ = examine_redis(arguments_, load);
     edges_ = read_edges(state_);
     examine_store();
     if (arguments_.is_directory()) {
@@ -160,8 +163,8 @@ class Doctor {
 
 }  // namespace
 
-int doctor(const StoreArguments& arguments, State& state) {
-  return Doctor(arguments, state).run();
+int doctor(const StoreArguments& arguments, bool load, State& state) {
+  return Doctor(arguments, state).run(load);
 }
 
 }  // namespace experiment::ctl

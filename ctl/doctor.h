@@ -7,6 +7,7 @@
 namespace experiment::ctl {
 
 // Returns an exit code; kRefused: there are findings.
-int doctor(const StoreArguments& arguments, State& state);
+// `load`: puts this version of the library on the servers of a fleet first.
+int doctor(const StoreArguments& arguments, bool load, State& state);
 
 }  // namespace experiment::ctl

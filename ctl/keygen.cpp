@@ -14,9 +14,11 @@ namespace experiment::ctl {
 namespace {
 
 constexpr std::size_t kMaxBytes = 65536;
+constexpr int kAttempts = 100;  // one key of a few dozen has the id of another
 
 // The key's line of a whole key file.
 std::string last_line(const std::string& text) {
+  if (text.empty()) return {};
   const std::size_t before = text.rfind('\n', text.size() - 2);
   return text.substr(before + 1);
 }
@@ -36,20 +38,35 @@ std::string append(const std::string& file, const std::string& text) {
   return written ? std::string() : shared::describe_error(file, error == 0 ? EIO : error);
 }
 
+// What is appended to a file that holds `text`; empty, and why in `error`.
+std::string fresh_key(const shared::FileText& before, std::string& error) {
+  const bool missing = before.stamp.error == ENOENT;
+  for (int attempt = 1; attempt <= kAttempts; ++attempt) {
+    const std::optional<std::string> fresh = shared::generate_key_file();
+    if (!fresh) {
+      error = "the system has no randomness to give";
+      return {};
+    }
+    std::string more = missing ? *fresh : last_line(*fresh);
+    if (!before.text.empty() && before.text.back() != '\n') more.insert(0, "\n");
+    error = refusal(before.text, more);
+    if (error.empty()) return more;
+  }
+  return {};
+}
+
 }  // namespace
 
 int keygen(const std::string& file, Output& output) {
-  const std::optional<std::string> fresh = shared::generate_key_file();
-  if (!fresh) return output.fail(kUnreachable, "the system has no randomness to give; no key was made");
-  const std::string line = last_line(*fresh);
-  if (file.empty()) return output.done(line, {{"key", line.substr(0, line.size() - 1)}});
-
+  std::string error;
+  if (file.empty()) {
+    const std::string line = last_line(fresh_key({}, error));
+    if (!error.empty()) return output.fail(kUnreachable, error + "; no key was made");
+    return output.done(line, {{"key", line.substr(0, line.size() - 1)}});
+  }
   const shared::FileText before = shared::read_file(file, kMaxBytes);
-  const bool missing = before.stamp.error == ENOENT;
-  if (!before.error.empty() && !missing) return output.fail(kUnreachable, before.error);
-  std::string more = missing ? *fresh : line;
-  if (!before.text.empty() && before.text.back() != '\n') more.insert(0, "\n");
-  std::string error = refusal(before.text, more);
+  if (!before.error.empty() && before.stamp.error != ENOENT) return output.fail(kUnreachable, before.error);
+  const std::string more = fresh_key(before, error);
   if (!error.empty()) return output.fail(kRefused, file + ": " + error + "; nothing was appended");
   error = append(file, more);
   if (!error.empty()) return output.fail(kUnreachable, error);

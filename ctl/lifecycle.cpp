@@ -81,6 +81,9 @@ class Lifecycle {
     bandit::Document alone;
     alone.experiments.push_back(experiment);
     for (const std::string& line : unplaced(alone, read_edges(state_))) output_.warn(line);
+    if (!experiment.not_in_build.empty()) {
+      output_.warn("\"" + options_.key + "\" is off: " + experiment.not_in_build + " is not in this build");
+    }
     const auto kills = stays_killed(now_.parsed.document, now_.runtime, options_.key);
     const bool changed = after != now_.stored.version;
     std::string text = options_.key + ": " + options_.edit.desired;

@@ -81,14 +81,29 @@ class CommandLine {
     return verb;
   }
 
-  CLI::Option* add_store(CLI::App* verb) {
-    return verb->add_option("--state", store_.state, "state directory, as in experiment_zone")->type_name("DIR");
+  // Where: a state directory or a fleet's Redis. `least`: 0 where a verb can do without.
+  void add_store(CLI::App* verb, int least = 1) {
+    CLI::Option_group* where = verb->add_option_group("where", "one of");
+    where->add_option("--state", store_.state, "state directory, as in experiment_zone")->type_name("DIR");
+    where->add_option("--store", store_.url, "Redis of a fleet, as in experiment_store")->type_name("URL");
+    where->require_option(least, 1);
+    shared::RedisAccess& access = store_.access;
+    const auto add = [&](const char* name, std::string& value, const char* description, const char* type) {
+      verb->add_option(name, value, description)->type_name(type)->group("with --store");
+    };
+    add("--namespace", store_.name_space, "prefix of its keys (default: experiment)", "NAME");
+    add("--user", access.user, "ACL user", "NAME");
+    add("--password-file", access.password_file, "its first line is the password", "FILE");
+    add("--ca", access.ca_file, "certificates that are trusted (default: the system's)", "FILE");
+    add("--certificate", access.certificate_file, "of a client", "FILE");
+    add("--key", access.key_file, "of that certificate", "FILE");
+    add("--server-name", access.server_name, "that the server's certificate must have (default: the host)", "NAME");
   }
 
   // A verb that works on a store.
   CLI::App* add_verb(const char* name, const char* description, OnState run) {
     CLI::App* verb = add_verb(name, description);
-    add_store(verb)->required();
+    add_store(verb);
     verb->callback(
         [this, run = std::move(run)] { chosen_ = [this, run](Output& output) { return on_state(run, output); }; });
     return verb;
@@ -117,7 +132,7 @@ class CommandLine {
   void add_document_verbs() {
     CLI::App* verb = add_verb("check", "Would a node accept this document, and does an edge apply what it defines?");
     add_file(verb);
-    add_store(verb)->description("state directory whose edges it is compared with");
+    add_store(verb, 0);  // whose edges it is compared with
     verb->callback([this] {
       chosen_ = [this](Output& output) {
         if (!store_.given()) return check(file_, nullptr, output);
@@ -182,7 +197,7 @@ class CommandLine {
     verb->add_option("target", target_, "experiment, or one of its variants")->type_name("KEY[/VARIANT]");
     verb->add_flag("--all", all_, "everything, whatever the document says");
     add_reason(verb)->required();
-    add_store(verb)->required();
+    add_store(verb);
     verb->callback([this, run] {
       chosen_ = [this, run](Output& output) {
         std::string error;
@@ -202,13 +217,15 @@ class CommandLine {
     CLI::App* verb = add_verb("keygen", "Make a key for experiment_keys.");
     verb->add_option("file", file_, "key file that it is appended to; without: standard output")->type_name("FILE");
     verb->callback([this] { chosen_ = [this](Output& output) { return keygen(file_, output); }; });
-    add_verb("doctor", "What is wrong, and what to change?", [this](State& state) { return doctor(store_, state); });
+    verb = add_verb("doctor", "What is wrong, and what to change?",
+                    [this](State& state) { return doctor(store_, load_, state); });
+    verb->add_flag("--load", load_, "put this version of the library on the servers of a fleet first");
   }
 
   CLI::App app_{"Experiments at the edge: publish, watch and stop them.", "experimentctl"};
   std::function<int(Output&)> chosen_;
   StoreArguments store_;
-  bool json_ = false, all_ = false, dry_run_ = false, watch_ = false;
+  bool json_ = false, all_ = false, dry_run_ = false, watch_ = false, load_ = false;
   std::string file_, key_, target_, reason_, winner_;
   std::optional<std::uint64_t> expected_;
   std::optional<double> holdback_;

@@ -84,11 +84,11 @@ shared::RedisRoundTrip RedisSocket::round_trip(const shared::RedisEndpoint& to,
   if (!kept.empty() && kept.mapped()->stream->idle()) connection = std::move(kept.mapped());
   if (connection == nullptr) connection = connect(to, trip);
   if (connection == nullptr) return trip;
+  trip.connection = connection->id;
   std::string all;
   for (const std::string& command : commands) all += command;
   const StreamFault fault = connection->exchange(all, commands.size(), trip.replies, in(access_.command_ms));
   if (fault.text.empty()) {
-    trip.connection = connection->id;
     connections_[to] = std::move(connection);
   } else {
     trip.error = describe(to) + ": " + fault.text;

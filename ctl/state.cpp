@@ -11,8 +11,22 @@
 namespace experiment::ctl {
 namespace {
 
-constexpr int kAttempts = 20;
+constexpr int kAttempts = 20;  // against others who write all the time
 constexpr auto kPause = std::chrono::milliseconds(50);
+constexpr auto kPatience = std::chrono::seconds(2);  // with a store that takes nothing: a node may be writing
+
+// Whether there is time for another attempt; waits before it.
+class Patience {
+ public:
+  bool lasts() const {
+    if (std::chrono::steady_clock::now() > end_) return false;
+    std::this_thread::sleep_for(kPause);
+    return true;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point end_ = std::chrono::steady_clock::now() + kPatience;
+};
 
 }  // namespace
 
@@ -72,6 +86,7 @@ int State::read(Snapshot& out, bool totals) {
 }
 
 int State::update(const std::function<int(Snapshot&, bool&)>& edit, Snapshot& out) {
+  const Patience patience;
   int code = read(out);
   if (code != kOk) return code;
   for (int attempt = 1;; ++attempt) {
@@ -85,27 +100,34 @@ int State::update(const std::function<int(Snapshot&, bool&)>& edit, Snapshot& ou
     wants.runtime = out.runtime;
     shared::Answer answer = store_->exchange(wants);
     if (answer.runtime_written) {
-      ++out.runtime.version;
+      out.runtime.version = answer.runtime_version;
       return kOk;
     }
-    if (attempt == kAttempts) {
+    if (answer.runtime_conflict ? attempt == kAttempts : !patience.lasts()) {
       for (const std::string& error : answer.errors) output_.warn(error);
       return output_.fail(kUnreachable, place_ + ": the runtime state could not be written; nothing was changed");
     }
-    if (!answer.runtime_conflict) std::this_thread::sleep_for(kPause);
     code = read(out);
     if (code != kOk) return code;
   }
 }
 
 shared::Published State::publish(const std::string& text, std::uint64_t expected) {
-  return store_->publish({text, expected, author(), now_s()});
+  const Patience patience;
+  shared::Published done;
+  do {
+    done = store_->publish({text, expected, author(), now_s()});
+  } while (!done.error.empty() && patience.lasts());
+  return done;
 }
 
 void State::record(const std::string& verb, const std::string& target, const std::string& reason,
                    const std::string& detail) {
+  const Patience patience;
   std::string error;
-  store_->record({now_s(), author(), verb, target, reason, detail}, error);
+  do {
+    store_->record({now_s(), author(), verb, target, reason, detail}, error);
+  } while (!error.empty() && patience.lasts());
   if (!error.empty()) output_.warn(error + "; done, but not in the audit log");
 }
 

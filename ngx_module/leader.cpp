@@ -34,12 +34,6 @@ bool is_alive(std::uint32_t pid) {
   return kill(static_cast<pid_t>(pid), 0) == 0 || errno != ESRCH;
 }
 
-std::uint64_t random_bits() {
-  std::uint64_t bits = 0;
-  random_bytes(reinterpret_cast<std::uint8_t*>(&bits), sizeof(bits));
-  return bits;
-}
-
 // CLOCK_MONOTONIC, the same for every process of the machine.
 std::uint64_t monotonic_ms() noexcept {
   timespec now{};

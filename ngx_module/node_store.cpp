@@ -26,12 +26,6 @@ class NoLink : public shared::RedisLink {
   void listen(const shared::RedisEndpoint&, const std::string&) override {}
 };
 
-std::uint64_t random_bits() {
-  std::uint64_t bits = 0;
-  random_bytes(reinterpret_cast<std::uint8_t*>(&bits), sizeof(bits));
-  return bits;
-}
-
 }  // namespace
 
 std::unique_ptr<shared::Store> make_store(const MainConf& conf, const shared::Zone& zone, shared::RedisLink* link) {

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "ngx_module/worker.h"
+
 namespace experiment::ngx {
 
 std::string edge_report(const MainConf& conf, const shared::Conductor& mind, std::int64_t now_s) {
@@ -16,7 +18,7 @@ std::string edge_report(const MainConf& conf, const shared::Conductor& mind, std
                     {"nginx", NGINX_VERSION},
                     {"units", std::move(units)},
                     {"placements", std::move(placements)},
-                    {"keys", conf.keys ? conf.keys->fingerprint() : std::string()},
+                    {"keys", worker_keys_fingerprint()},
                     {"document", mind.document_version()},
                     {"runtime", mind.runtime().version},
                     {"at_s", now_s}};

@@ -63,6 +63,7 @@ class Worker {
 
   Plan* current() const noexcept { return current_; }
   const shared::KeyRing& keys() const noexcept { return *keys_; }
+  std::string keys_fingerprint() const { return keys_ ? keys_->fingerprint() : std::string(); }
   const shared::Zone& zone() const noexcept { return zone_; }
   std::uint32_t stripe() const noexcept { return stripe_; }
 
@@ -230,6 +231,9 @@ void drop_plan(Plan* plan) noexcept {
 const shared::KeyRing& worker_keys() noexcept {
   return worker->keys();
 }
+std::string worker_keys_fingerprint() {
+  return worker == nullptr ? std::string() : worker->keys_fingerprint();
+}
 const shared::Zone& worker_zone() noexcept {
   return worker->zone();
 }
@@ -253,6 +257,12 @@ void warn_plain_cookie(ngx_http_request_t* r, const CookieName& name) noexcept {
 
 bool random_bytes(std::uint8_t* out, std::size_t n) noexcept {
   return RAND_bytes(out, static_cast<int>(n)) == 1;
+}
+
+std::uint64_t random_bits() noexcept {
+  std::uint64_t bits = 0;
+  random_bytes(reinterpret_cast<std::uint8_t*>(&bits), sizeof(bits));
+  return bits;
 }
 
 ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "ngx_module/conf.h"
 #include "ngx_module/plan.h"
@@ -24,6 +25,8 @@ inline void release_plan(Plan* plan) noexcept {
   if (--plan->references == 0) drop_plan(plan);
 }
 const shared::KeyRing& worker_keys() noexcept;
+// Of the ring that this worker uses; empty: it has none yet.
+std::string worker_keys_fingerprint();
 const shared::Zone& worker_zone() noexcept;
 std::uint32_t worker_stripe() noexcept;
 // This worker's stripe of the node's counters.
@@ -32,6 +35,7 @@ shared::NodeCounters& worker_counters() noexcept;
 void warn_plain_cookie(ngx_http_request_t* r, const CookieName& name) noexcept;
 // False: the system has none to give.
 bool random_bytes(std::uint8_t* out, std::size_t n) noexcept;
+std::uint64_t random_bits() noexcept;
 
 ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept;
 void end_worker(ngx_cycle_t* cycle) noexcept;

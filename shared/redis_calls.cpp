@@ -80,6 +80,7 @@ std::map<RedisEndpoint, std::vector<RedisCalls::Item*>> RedisCalls::by_server(co
       continue;
     }
     *item->reply = link_error(server == nullptr ? "no master is known" : silent->second.error);
+    *item->connection = 0;
     answers_.away = answers_.away || server == nullptr || silent->second.away;
   }
   return batches;
@@ -97,16 +98,17 @@ void RedisCalls::send(const RedisEndpoint& server, const std::vector<Item*>& ite
   }
   RedisRoundTrip trip = servers_.link.round_trip(server, commands);
   if (loads) loaded_.insert(server);
-  if (trip.away || !trip.error.empty()) not_answered(server, trip);
+  const bool whole = trip.replies.size() == commands.size();
+  if (!whole) not_answered(server, trip);
   if (loads && !trip.replies.empty() && trip.replies[0].is_error())
     fault(describe(server) + ": the library cannot be loaded: " + printable(trip.replies[0].text));
-  bool master = trip.error.empty() && !trip.away;
+  bool master = whole;
   std::size_t at = loads ? 1 : 0;
   for (Item* item : items) {
     if (item->asking) ++at;
-    *item->connection = at < trip.replies.size() ? trip.connection : 0;
-    *item->reply = at < trip.replies.size() ? std::move(trip.replies[at]) : link_error(trip.error);
-    ++at;
+    const bool answered = at < trip.replies.size();
+    *item->connection = answered ? trip.connection : 0;
+    *item->reply = answered ? std::move(trip.replies[at++]) : link_error(silent_[server].error);
     const RedisFault kind = fault_of(*item->reply);
     master = master && kind != RedisFault::kReadOnly;
     if (goes_on(server, *item, kind))
@@ -118,9 +120,9 @@ void RedisCalls::send(const RedisEndpoint& server, const std::vector<Item*>& ite
 }
 
 void RedisCalls::not_answered(const RedisEndpoint& server, const RedisRoundTrip& trip) {
-  silent_[server] = {trip.error, trip.away};
-  answers_.away = answers_.away || trip.away;
-  if (trip.error.empty()) return;  // the first attempt to connect is under way
+  const bool coming = trip.away && trip.error.empty();  // the first attempt to connect is under way
+  silent_[server] = {coming ? describe(server) + ": is being connected to" : trip.error, trip.away};
+  if (coming) return;
   fault(trip.error);
   servers_.scripted.erase(server);  // it may come back as another version
   servers_.masters.lost(server);

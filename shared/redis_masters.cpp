@@ -8,8 +8,10 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr seconds kBetween{1};          // two looks, whatever the reason
-constexpr seconds kRoutine{5};          // finds a failover that our old master does not know of
+constexpr seconds kBetween{1};  // two looks, whatever the reason
+// Looks without a reason. A master that was replaced while it lives is not told so for some seconds, and what it is
+// told is lost; the nodes of a cluster tell each other at once.
+constexpr seconds kSentinelRoutine{2}, kClusterRoutine{10};
 constexpr seconds kSilent{5};           // how long a server that did not answer is asked last
 constexpr std::size_t kNodesAsked = 5;  // in one look: each that is gone costs the time to connect
 
@@ -27,14 +29,16 @@ bool RedisMasters::look(std::vector<std::string>& faults) {
   const Time now = now_();
   if (now < (wanted_ ? allowed_ : routine_)) return false;
   allowed_ = now + kBetween;
-  routine_ = now + kRoutine;
+  routine_ = now + (is_cluster() ? kClusterRoutine : kSentinelRoutine);
   worked_ = false;
   for (auto it = silent_.begin(); it != silent_.end();)
     it = now - it->second > kSilent ? silent_.erase(it) : std::next(it);
+  coming_ = false;
   if (is_cluster())
     look_at_cluster(faults);
   else
     look_at_sentinels(faults);
+  if (coming_) allowed_ = routine_ = now;
   return true;
 }
 
@@ -81,16 +85,26 @@ void RedisMasters::moved(const RedisRedirect& redirect) {
 
 std::optional<RedisReply> RedisMasters::ask(const RedisEndpoint& server, const std::vector<std::string_view>& words,
                                             std::vector<std::string>& faults) {
+  auto reply = reply_of(server, words, faults);
+  if (!reply || !reply->is_error()) return reply;
+  faults.push_back(describe(server) + ": " + std::string(words[0]) + " was answered by: " + printable(reply->text));
+  return std::nullopt;
+}
+
+std::optional<RedisReply> RedisMasters::reply_of(const RedisEndpoint& server,
+                                                 const std::vector<std::string_view>& words,
+                                                 std::vector<std::string>& faults) {
   RedisRoundTrip trip = link_.round_trip(server, {format_command(words)});
-  if (!trip.error.empty()) {
-    silent_[server] = now_();
-    faults.push_back(trip.error);
+  if (!trip.replies.empty()) {
+    silent_.erase(server);
+    return std::move(trip.replies[0]);
+  }
+  if (trip.error.empty()) {
+    coming_ = true;  // the first attempt to connect is under way
     return std::nullopt;
   }
-  silent_.erase(server);
-  RedisReply& reply = trip.replies[0];
-  if (!reply.is_error()) return std::move(reply);
-  faults.push_back(describe(server) + ": " + std::string(words[0]) + " was answered by: " + printable(reply.text));
+  silent_[server] = now_();
+  faults.push_back(trip.error);
   return std::nullopt;
 }
 
@@ -141,16 +155,12 @@ std::optional<RedisEndpoint> RedisMasters::agreed(std::vector<std::string>& faul
 }
 
 bool RedisMasters::is_master(const RedisEndpoint& server, std::vector<std::string>& faults) {
-  const RedisRoundTrip trip = link_.round_trip(server, {format_command({"ROLE"})});
-  if (!trip.error.empty()) {
-    faults.push_back(trip.error);
-    return false;
-  }
-  const RedisReply& reply = trip.replies[0];
+  const auto reply = reply_of(server, {"ROLE"}, faults);
+  if (!reply) return false;
   // Who may not ask takes the sentinels' word for it; a replica refuses to write.
-  if (is_master_role(reply) || fault_of(reply) == RedisFault::kNoPerm) return true;
-  faults.push_back(describe(server) + (reply.is_error()
-                                           ? ": ROLE was answered by: " + printable(reply.text)
+  if (is_master_role(*reply) || fault_of(*reply) == RedisFault::kNoPerm) return true;
+  faults.push_back(describe(server) + (reply->is_error()
+                                           ? ": ROLE was answered by: " + printable(reply->text)
                                            : ": is named as the master by the sentinels, and is none yet"));
   return false;
 }

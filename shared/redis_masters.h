@@ -53,7 +53,10 @@ class RedisMasters {
   void look_at_cluster(std::vector<std::string>& faults);
   bool take_map_of(const RedisEndpoint& node, std::vector<std::string>& faults);
 
-  // One command to one server. Returns: its reply; nullopt, with a fault, if there is none or it is an error.
+  // One command to one server. Returns: its reply; nullopt, with a fault, if there is none, of ask() also if it is an
+  // error.
+  std::optional<RedisReply> reply_of(const RedisEndpoint& server, const std::vector<std::string_view>& words,
+                                     std::vector<std::string>& faults);
   std::optional<RedisReply> ask(const RedisEndpoint& server, const std::vector<std::string_view>& words,
                                 std::vector<std::string>& faults);
   // Those that did not answer a short while ago come last.
@@ -63,6 +66,7 @@ class RedisMasters {
   RedisLink& link_;
   SteadyClock now_;
   bool wanted_ = true;                    // there is a reason to ask
+  bool coming_ = false;                   // a server was not asked, for it is being connected to
   bool worked_ = false;                   // a master answered since we last asked
   Time allowed_, routine_;                // when we may ask again, and when we do without a reason
   std::map<RedisEndpoint, Time> silent_;  // when they did not answer

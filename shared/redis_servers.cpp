@@ -57,12 +57,12 @@ std::vector<std::string> RedisServers::load_library() {
   std::vector<std::string> refusals;
   for (const RedisEndpoint& server : servers) {
     RedisRoundTrip trip = state_->link.round_trip(server, {load_command(false)});
-    if (trip.error.empty() && fault_of(trip.replies[0]) == RedisFault::kUnknownCommand) {
+    if (!trip.replies.empty() && fault_of(trip.replies[0]) == RedisFault::kUnknownCommand) {
       state_->scripted.insert(server);
       trip = state_->link.round_trip(server, {load_command(true)});
     }
-    if (!trip.error.empty())
-      refusals.push_back(trip.error);
+    if (trip.replies.empty())
+      refusals.push_back(trip.error.empty() ? describe(server) + ": is being connected to" : trip.error);
     else if (trip.replies[0].is_error())
       refusals.push_back(describe(server) + ": " + printable(trip.replies[0].text));
   }

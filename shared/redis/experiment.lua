@@ -235,7 +235,7 @@ end
 -- One epoch of a merge. Returns its status, and the vector and the totals to store; or nil and what refuse() needs.
 local function merge_epoch(vector, shard, total, sealed, now)
   local length = #vector
-  local same = length > 0 and shard and sub(shard, -length) == vector and byte(shard, -length - 1) == 59  -- ";"
+  local same = shard and sub(shard, -length) == vector and byte(shard, -length - 1) == 59  -- ";"
   if sealed then
     local kept, place, value, expected = merged(vector)
     if kept == false then return nil, place, value, expected end
@@ -430,7 +430,9 @@ end
 -- ARGV: idle minutes, then 1 to 1000 names of fields as HSCAN finds them, s:<epoch>:<instance> or x:<instance>.
 -- Returns how many fields are gone: vectors of sealed epochs; those of instances that were idle for so long in every
 -- epoch that is not sealed, for which a tombstone is left, since what they sent is in the totals and would be added
--- again; and tombstones of instances that nobody will hear of any more.
+-- again; and tombstones of instances that nobody will hear of any more. Where instances have vectors in many epochs,
+-- some are left for another call.
+-- To be called when all had time to flush after a failover: it may have forgotten that an instance is back.
 local function sweep(name, key, argv)
   local fields, bad = sweep_fields(name, argv)
   if bad then return bad end
@@ -445,7 +447,7 @@ local function sweep(name, key, argv)
       if now - (tonumber(value) or now) >= max(TOMBSTONE_MINUTES, idle) then gone[#gone + 1] = field end
     elseif is_sealed(state) then
       gone[#gone + 1] = field
-    elseif is_idle(value) and not seen[instance] then
+    elseif is_idle(value) and not seen[instance] and #gone < NAMES then
       seen[instance], unsealed = true, unsealed or unsealed_epochs(key)
       local shards = idle_shards(key, instance, unsealed, is_idle)
       if shards then append(tombstones, 'x:' .. instance, now) end

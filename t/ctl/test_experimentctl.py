@@ -1,70 +1,17 @@
-"""experimentctl as people and scripts see it: output, exit codes, what it leaves in the state directory.
-
-Set EXPERIMENTCTL to the binary; build/experimentctl is the default.
-"""
+"""experimentctl as people and scripts see it: output, exit codes, what it leaves in the state directory."""
 
 import json
 import os
-import pathlib
 import shutil
 import subprocess
 import threading
 
 import pytest
-import xxhash
 
-BINARY = pathlib.Path(os.environ.get("EXPERIMENTCTL", "build/experimentctl")).absolute()
-OK, REFUSED, USAGE, NOTHING, UNREACHABLE, CONFLICT = range(6)
-VERBS = "check publish history list status audit start freeze stop archive conclude reset kill resume keygen doctor".split()
-
-DOCUMENT = {
-    "schema": 1,
-    "experiments": [
-        {
-            "key": "checkout",
-            "desired": "running",
-            "variants": [{"key": "control"}, {"key": "green"}],
-            "goals": [
-                {"key": "purchase", "kind": "conversion"},
-                {"key": "revenue", "kind": "value", "per": "first", "max": 500, "currency": "EUR"},
-            ],
-        },
-        {"key": "flag", "desired": "draft", "variants": [{"key": "on"}]},
-    ],
-}
-
-
-def seal(state):
-    """The envelope of shared/checked_json.h, written independently of it."""
-    text = json.dumps(state, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    checksum = xxhash.xxh3_64_hexdigest(text.encode())
-    return '{"format":1,"checksum":"%s","state":%s}\n' % (checksum, text)
-
-
-def unseal(path):
-    envelope = json.loads(path.read_text())
-    assert path.read_text() == seal(envelope["state"]), "the checksum covers the state's bytes"
-    return envelope["state"]
-
-
-def run(*arguments, stdin=""):
-    return subprocess.run([BINARY, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=30)
-
-
-@pytest.fixture
-def state(tmp_path):
-    directory = tmp_path / "state"
-    directory.mkdir()
-    (directory / "definitions.json").write_text(json.dumps(DOCUMENT))
-    return directory
-
-
-def change_runtime(state, change):
-    path = state / "runtime.json"
-    runtime = unseal(path)
-    change(runtime)
-    runtime["version"] += 1
-    path.write_text(seal(runtime))
+from lib.tool import (
+    BINARY, DOCUMENT, NOTHING, OK, REFUSED, UNREACHABLE, USAGE, VERBS, audit, change_runtime, run, seal,
+    unseal,
+)
 
 
 def test_help_documents_verbs_and_exit_codes():
@@ -170,6 +117,16 @@ def test_kill_is_recorded_and_resume_lifts_it(state):
     assert status["experiments"][0]["state"] == "killed"
     assert [kill["reason"] for kill in status["experiments"][0]["kills"]] == ["again"]
 
+    told = audit(state)
+    assert [entry[:3] for entry in told] == [
+        ("kill", "checkout/green", "slow pages"),
+        ("kill", "checkout", "all of it"),
+        ("resume", "checkout", "fixed"),
+        ("resume", "checkout/green", "fixed"),
+        ("kill", "checkout", "again"),
+    ]
+    assert "all of it" in told[2][3] and "experimentctl (user " in told[2][3]
+
 
 def test_kills_from_before_they_had_an_id_are_lifted(state):
     run("kill", "checkout", "--reason", "x", "--state", state)
@@ -211,6 +168,7 @@ def test_kill_all_and_resume_all(state):
     assert result.returncode == NOTHING
     assert run("resume", "--all", "--reason", "over", "--state", state).returncode == OK
     assert run("resume", "--all", "--reason", "over", "--state", state).returncode == NOTHING
+    assert [entry[:3] for entry in audit(state)] == [("kill", "*", "incident 7"), ("resume", "*", "over")]
 
 
 def test_resume_needs_a_reason_and_something_to_lift(state):
@@ -268,7 +226,10 @@ def test_status_adds_up_every_instance(state):
     counters.mkdir()
     # Rows: baseline, control, green. Columns: n, purchase, and in the second epoch c, S, Q of revenue.
     vectors = {
-        "A" * 22: {"1": {"9": "99,99"}, "2": {str((1 << 20) + 3): "1,0,100,7", str(2 << 20): "0,0,0,0,0,50,5,4,1999"}},
+        "A" * 22: {
+            "1": {"9": "99,99"},
+            "2": {str((1 << 20) + 3): "1,0,100,7", str(2 << 20): "0,0,0,0,0,50,5,4,1999"},
+        },
         "B" * 22: {"2": {str(2 << 20): "0,0,0,0,0,50,4,1,1,0,200,40,2,100,9"}},
     }
     for instance, by_generation in vectors.items():
@@ -296,18 +257,54 @@ def test_status_of_an_unknown_experiment(state):
     assert result.returncode == NOTHING and 'no experiment "nope"' in result.stderr
 
 
-@pytest.mark.parametrize("verb", [["status"], ["kill", "a", "--reason", "x"], ["resume", "a", "--reason", "x"]])
+ON_STATE = [
+    line.split()
+    for line in (
+        "status",
+        "status --watch",
+        "list",
+        "kill a --reason x",
+        "resume a --reason x",
+        "start a",
+        "freeze a",
+        "stop a",
+        "archive a",
+        "conclude a --winner b --reason x",
+        "reset a --reason x",
+        "audit",
+        "history",
+        "history 1",
+        "doctor",
+    )
+]
+
+
+@pytest.mark.parametrize("verb", ON_STATE, ids=" ".join)
 def test_a_missing_state_directory_is_not_made(tmp_path, verb):
     result = run(*verb, "--state", tmp_path / "typo")
-    assert result.returncode == UNREACHABLE and "typo: No such file or directory" in result.stderr
+    assert result.returncode == UNREACHABLE
+    assert "typo: No such file or directory; expected a state directory" in result.stderr
     assert not list(tmp_path.iterdir())
+    result = run(*verb, "--state", tmp_path / "typo", "--json")
+    assert json.loads(result.stdout)["ok"] is False
+    (tmp_path / "typo").write_text("")
+    result = run(*verb, "--state", tmp_path / "typo")
+    assert result.returncode == UNREACHABLE and "typo: no directory" in result.stderr
 
 
 def test_a_damaged_runtime_state_is_refused_and_left_alone(state):
     run("kill", "checkout", "--reason", "x", "--state", state)
     damaged = (state / "runtime.json").read_text().replace("checkout", "checkin_")
     (state / "runtime.json").write_text(damaged)
-    for verb in (["status"], ["kill", "flag", "--reason", "x"], ["resume", "checkout", "--reason", "x"]):
+    for verb in (
+        ["status"],
+        ["kill", "flag", "--reason", "x"],
+        ["resume", "checkout", "--reason", "x"],
+        ["list"],
+        ["stop", "checkout"],
+        ["reset", "checkout", "--reason", "x"],
+        ["publish", state / "definitions.json"],
+    ):
         result = run(*verb, "--state", state)
         assert result.returncode == UNREACHABLE
         assert "runtime.json: refused: damaged or edited" in result.stderr
@@ -316,10 +313,11 @@ def test_a_damaged_runtime_state_is_refused_and_left_alone(state):
 
 def test_kills_at_the_same_time_are_all_recorded(state):
     results = []
-    threads = [
-        threading.Thread(target=lambda i=i: results.append(run("kill", f"x{i}", "--reason", "x", "--state", state)))
-        for i in range(8)
-    ]
+
+    def kill(i):
+        results.append(run("kill", f"x{i}", "--reason", "x", "--state", state))
+
+    threads = [threading.Thread(target=kill, args=(i,)) for i in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -332,6 +330,7 @@ def test_kills_at_the_same_time_are_all_recorded(state):
 def test_what_root_writes_belongs_to_the_directorys_owner(state):
     shutil.chown(state, 65534, 65534)
     run("kill", "checkout", "--reason", "x", "--state", state)
-    for name in ("runtime.json", "lock", "store.json"):
+    run("stop", "checkout", "--state", state)
+    for name in ("runtime.json", "lock", "store.json", "definitions.json", "audit.jsonl", "history/2.json"):
         assert (state / name).stat().st_uid == 65534
         assert (state / name).stat().st_mode & 0o777 == 0o640

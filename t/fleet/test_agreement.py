@@ -1,6 +1,7 @@
 """Edges of one namespace agree: on definitions, kills, epochs and their shares, whichever of them leads."""
 import collections
 import json
+import os
 import signal
 import threading
 import time
@@ -76,9 +77,7 @@ def test_the_allocator_dies_and_another_takes_over(fleets, server, db):
     for n in range(2):
         holder = db.hget("test:ctl", "lease").split()[0]
         (victim,) = [edge for edge in fleet if instance_of(edge) == holder]
-        victim.allowed = None
         for pid in [victim.pid, *victim.children()]:
-            import os
             os.kill(pid, signal.SIGKILL)
         victim.pid = None
         fleet.edges.remove(victim)
@@ -93,7 +92,7 @@ def instance_of(edge):
 
 ADAPTIVE = experiment("button", unit="visitor", allocation={
     "policy": "thompson", "goal": "purchase", "min_epoch": "1s", "baseline": 0,
-    "warm_up": {"exposures": 10, "successes": 2, "for": "0s"}})
+    "warm_up": {"exposures": 10, "successes": 0, "for": "0s"}})
 
 
 def test_an_allocation_is_one_everywhere(fleets, server, db):
@@ -120,8 +119,8 @@ def test_an_allocation_is_one_everywhere(fleets, server, db):
         thread.start()
     try:
         published = {}
-        end = time.monotonic() + 15
-        while time.monotonic() < end:
+        end = time.monotonic() + 40
+        while time.monotonic() < end and (len(published) < 5 or runtime(db, "button")["epochs"][-1]["quotas"][1] < 9000):
             current = runtime(db, "button")["epochs"][-1]["id"]
             published.setdefault(current, time.monotonic())
             ripe = max((e for e, at in published.items() if time.monotonic() - at > 2), default=0)
@@ -133,9 +132,8 @@ def test_an_allocation_is_one_everywhere(fleets, server, db):
             thread.join()
     assert not late, late[:5]
     assert all(len(seen) == 1 for seen in shares.values()), dict(shares)
-    assert len({epoch for epoch, _ in shares}) >= 4
     last = runtime(db, "button")
-    assert last["epochs"][-1]["quotas"][1] > 8000, last["epochs"]
+    assert len({epoch for epoch, _ in shares}) >= 4 and last["epochs"][-1]["quotas"][1] > 8000, last["epochs"]
     for edge in fleet:
         edge.stop()
     # Every purchase was green's, and the fleet's totals are what all edges counted.

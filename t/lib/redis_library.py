@@ -1,4 +1,4 @@
-"""The library of functions in a server, called in either of its two forms; composed as shared/redis_library.cpp does."""
+"""The library of functions, called in either of its two forms; composed as shared/redis_library.cpp does."""
 import hashlib
 
 import redis
@@ -19,7 +19,7 @@ EDGES = "experiment:edges"
 
 
 class Library:
-    """`library.merge(key, "instance", 5, "1,2,3")` calls experiment_merge; answers are bytes and integers as they came.
+    """`library.merge(key, "instance", 5, "1,2,3")` calls experiment_merge; answers are as the client has them.
 
     `form`: "function" (Redis 7) or "script" (before).
     """

@@ -3,12 +3,13 @@
     with RedisServer(folder, appendonly="yes") as server:
         server.client().ping()
 
-What tests do to it: stop, kill, start again with what it had on disk, pause (SIGSTOP) and resume, read its log.
+What tests do to it: stop, kill, start again with what it had on disk, pause (SIGSTOP), resume, read its log.
 """
 import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -19,11 +20,23 @@ from lib.edge import free_port
 
 PROGRAM = shutil.which("redis-server") or "/usr/bin/redis-server"
 STARTS = 5  # ports are free when they are looked for, not yet when they are taken
+BUS = 10000  # from a port to that at which nodes of a cluster talk
+
+
+def free_ports(cluster):
+    """A port, for a node of a cluster one whose bus has a port as well."""
+    while True:
+        port = free_port()
+        if not cluster:
+            return port
+        with socket.socket() as bus:
+            if port + BUS < 2**16 and bus.connect_ex(("127.0.0.1", port + BUS)) != 0:
+                return port
 
 
 class RedisServer:
-    """`options` are lines of redis.conf, with _ for -: a value, or a list of values for an option that may stand more
-    than once. Without any nothing is written to disk. `folder`: None makes one, which goes when the server ends.
+    """`options` are lines of redis.conf, with _ for -: a value, or a list of values for what may stand more than
+    once. Without any nothing is written to disk. `folder`: None makes one, which goes when the server ends.
 
     `tls`: paths of certificate, key and CA; the server listens at `tls_port` then, and at `port` as well.
     `arguments` go to the command line ("--sentinel").
@@ -57,9 +70,9 @@ class RedisServer:
         return f"127.0.0.1:{self.port}"
 
     def configure(self):
-        """Writes redis.conf; not when the server itself has rewritten it (sentinels do), but for a first start."""
-        lines = {"bind": "127.0.0.1", "port": self.port, "dir": self.folder, "logfile": self.log, "daemonize": "no",
-                 "unixsocket": self.socket, "save": '""', "enable-debug-command": "yes"}
+        """Writes redis.conf anew, also where the server has rewritten it."""
+        lines = {"bind": "127.0.0.1", "port": self.port, "dir": self.folder, "logfile": self.log,
+                 "daemonize": "no", "unixsocket": self.socket, "save": '""', "enable-debug-command": "yes"}
         if self.tls:
             certificate, key, authority = self.tls
             lines.update({"tls-port": self.tls_port, "tls-cert-file": certificate, "tls-key-file": key,
@@ -70,12 +83,14 @@ class RedisServer:
         self.conf.write_text(text)
 
     def start(self, wait=True, reconfigure=True):
-        """Starts with what is on disk, at the same port as before. `wait`: until it answers."""
+        """Starts with what is on disk, at the same port as before. `wait`: until it answers.
+        `reconfigure`: not where the server itself keeps its redis.conf, as sentinels do.
+        """
         assert not self.process, f"already runs as {self.pid}"
         first = self.port is None
         for attempt in range(STARTS):
             if first and not self.fixed_port:
-                self.port = free_port()
+                self.port = free_ports("cluster_enabled" in self.options)
             if self.tls and (first or not self.tls_port):
                 self.tls_port = free_port()
             if reconfigure or not self.conf.exists():
@@ -113,7 +128,7 @@ class RedisServer:
             time.sleep(0.01)
 
     def client(self, **options):
-        """By the unix socket; `port=True` by TCP. Never tries again by itself: a test wants to see what happened."""
+        """By the unix socket; `port=True`: by TCP. It never tries again: a test wants to see what happened."""
         if options.pop("port", False):
             return redis.Redis("127.0.0.1", self.port, **options)
         return redis.Redis(unix_socket_path=str(self.socket), **options)

@@ -1,4 +1,4 @@
-"""One server for all tests of this folder that do nothing to it, emptied for each; each contract by both forms of call."""
+"""One server for all tests that do nothing to it, emptied for each; contracts are called in both forms."""
 import pytest
 from lib.redis_library import FORMS, Library
 from lib.redis_server import RedisServer

@@ -1,7 +1,8 @@
-"""Definitions and runtime state as a state machine: writers that compare and set, readers that follow, servers that forget.
+"""Runtime state as a state machine: writers that compare and set, readers that follow, servers that forget.
 
-Whoever follows the changes, however seldom it asks and whatever a failover has taken back, has after each answer what
-a full read would tell. No write goes through that was made from anything but what stands. One instance allocates.
+Whoever follows the changes, however seldom it asks and whatever a failover has taken back, has after each
+answer what a full read would tell. No write goes through that was made from anything but what stands. One
+instance allocates.
 """
 import copy
 import itertools
@@ -205,6 +206,7 @@ class ControlMachine(RuleBasedStateMachine):
 
 
 def test_readers_that_follow_have_what_stands(client, binary):
-    profile = settings(max_examples=2000 if SOAK else 150, stateful_step_count=100 if SOAK else 60, deadline=None,
-                       derandomize=not SOAK, suppress_health_check=list(HealthCheck), database=None)
+    profile = settings(max_examples=2000 if SOAK else 150, stateful_step_count=100 if SOAK else 60,
+                       derandomize=not SOAK, deadline=None, suppress_health_check=list(HealthCheck),
+                       database=None)
     run_state_machine_as_test(lambda: ControlMachine(client, binary), settings=profile)

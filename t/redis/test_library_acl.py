@@ -1,4 +1,4 @@
-"""conf-examples/fleet/users.acl: each user can do all that it has to, nothing else, and no line of it is too much."""
+"""conf-examples/fleet/users.acl: each user can do all it has to and nothing else, and no right is too much."""
 import hashlib
 import time
 
@@ -31,7 +31,7 @@ def guarded():
             digest = hashlib.sha256(password(name).encode()).hexdigest()
             lines.append(line + (f" #{digest}" if name in USERS else "") + "\n")
         (server.folder / "users.acl").write_text("".join(lines) + "user root on nopass ~* &* +@all\n")
-        server.options = {"aclfile": server.folder / "users.acl", "cluster-enabled": "yes"}
+        server.options = {"aclfile": server.folder / "users.acl", "cluster_enabled": "yes"}
         server.start()
         with server.client(username="root", password="", decode_responses=True) as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
@@ -62,7 +62,8 @@ def counts(client):
     assert library.merge(COUNTERS, "a", 5, "1", 6, "2") == [1, 1, 1, 1]
     client.sadd("experiment:index", "button:1")
     assert client.smembers("experiment:index") == {"button:1"}
-    assert client.execute_command("FCALL_RO", "experiment_totals", 1, COUNTERS, 0, "a", 5) == [1, "5", "1", "1"]
+    told = client.execute_command("FCALL_RO", "experiment_totals", 1, COUNTERS, 0, "a", 5)
+    assert told == [1, "5", "1", "1"]
     assert library.open(COUNTERS, 6, "text") == 1
     assert library.seal(COUNTERS, 5, "text") == 1
     names = [field for _, found in [client.hscan(COUNTERS, match="s:*")] for field in found]
@@ -74,7 +75,8 @@ def controls(client):
     library = Library(client, "function", load=False)
     assert client.hmget(CONTROL, "v") == [None]
     _, known = library.write(CONTROL, 0, 1, CHANNEL, "x:button", "{}")
-    assert client.execute_command("FCALL_RO", "experiment_changes", 1, CONTROL, 0) == [known, 1, "x:button", "{}"]
+    told = client.execute_command("FCALL_RO", "experiment_changes", 1, CONTROL, 0)
+    assert told == [known, 1, "x:button", "{}"]
     client.hset(CONTROL, "v", 1001 * 2**20)  # the next one is the first by which an older one is forgotten
     assert library.write(CONTROL, 1001 * 2**20, 1, CHANNEL, "x:button", "{}") == [1, 1002 * 2**20 + 1]
     assert library.lease(CONTROL, "a", 1000) == [1, "a", 1000]
@@ -172,13 +174,13 @@ def test_everything_else_is_refused(guarded, root, user):
 def test_other_keys_and_channels_are_refused(guarded, root, user):
     with login(guarded, user) as client:
         library = Library(client, "function", load=False)
-        for name, *arguments in (("merge", "a", 5, "1"), ("totals", 0, ""), ("write", 0, 1, CHANNEL, "doc", "x"),
-                                 ("changes", 0), ("report", "a", "{}")):
+        for name, *arguments in (("merge", "a", 5, "1"), ("totals", 0, ""), ("changes", 0),
+                                 ("write", 0, 1, CHANNEL, "doc", "x"), ("report", "a", "{}")):
             for key in ("other:ctl", "experiment", "Experiment:ctl", ""):
                 with pytest.raises(redis.exceptions.NoPermissionError):
                     library.call(name, [key], *arguments)
-        for command in (("HSET", "other", "a", "b"), ("PUBLISH", "other", "x"), ("SUBSCRIBE", "experiment:other"),
-                        ("HSCAN", "other", 0), ("SADD", "other", "x")):
+        for command in (("HSET", "other", "a", "b"), ("PUBLISH", "other", "x"), ("HSCAN", "other", 0),
+                        ("SUBSCRIBE", "experiment:other"), ("SADD", "other", "x")):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command(*command)
     assert root.keys("*") == []
@@ -197,7 +199,8 @@ def test_a_hint_on_another_channel_is_not_given_and_the_write_stands(guarded, ro
 
 def test_nobody_can_log_in_before_there_is_a_password(guarded, root):
     root.execute_command("ACL", "SETUSER", "experiment-edge", "resetpass")
-    for user, secret in (("experiment-edge", ""), ("experiment-edge", password("experiment-edge")), ("default", "")):
+    edge = "experiment-edge"
+    for user, secret in ((edge, ""), (edge, password(edge)), ("default", "")):
         with guarded.client(username=user, password=secret) as client:
             with pytest.raises(redis.RedisError):
                 client.ping()

@@ -1,4 +1,4 @@
-"""Definitions and runtime state: compared and set, followed change by change, allocated by one at a time; and reports."""
+"""Runtime state: compared and set, followed change by change, allocated by one at a time; and reports."""
 import time
 
 import pytest
@@ -23,7 +23,7 @@ def now_ms():
     return time.time() * 1000
 
 
-# --- write ----------------------------------------------------------------------------------------------------------
+# --- write ------------------------------------------------------------------------------------------------
 
 def test_first_write(library, client):
     assert write(library, 0, 77, doc="{}", d='{"version":1}') == [1, STEP + 77]
@@ -89,9 +89,10 @@ def test_large_numbers_are_exact(library, client):
     assert write(library, last, 7, doc="new") == [1, newest]
     assert client.hget(CONTROL, f"n:{2**33 - 2}") == f"{newest} doc"
     assert follow(library, last) == (newest, 0, {"doc": "new"})
+    assert follow(library, 2**20) == (newest, 1, {"doc": "new"})  # at once, however many lie between
 
 
-# --- changes --------------------------------------------------------------------------------------------------------
+# --- changes ----------------------------------------------------------------------------------------------
 
 def test_nothing_new(library):
     assert library.changes(CONTROL, 0) == [0, 0]
@@ -159,7 +160,7 @@ def test_a_change_of_which_nothing_is_known_leads_to_all(library, client, lost):
     assert follow(library, third) == (third, 0, {})
 
 
-# --- lease ----------------------------------------------------------------------------------------------------------
+# --- lease ------------------------------------------------------------------------------------------------
 
 def test_one_holds_the_lease(library, client):
     before = now_ms()
@@ -210,7 +211,7 @@ def test_a_lease_that_cannot_be_read_is_none(library, client, lease):
     assert library.lease(CONTROL, "b", 10000) == [1, "b", 10000]
 
 
-# --- reports --------------------------------------------------------------------------------------------------------
+# --- reports ----------------------------------------------------------------------------------------------
 
 def test_report(library, client):
     assert library.report(EDGES, "a", '{"version":1,\n"up":true}') == 1

@@ -1,4 +1,4 @@
-"""What servers do to what the functions wrote: copied to replicas, read back after a start, refused when there is no room."""
+"""What servers do with what the functions write: copy it, read it after a start, refuse it without room."""
 import random
 import time
 
@@ -98,7 +98,7 @@ def test_a_replica_that_is_promoted_goes_on_where_it_was(servers, form):
     library.merge(COUNTERS, "b", 5, "10,20")
     caught_up(master, replica)
     replica.client().execute_command("REPLICAOF", "NO", "ONE")
-    assert library.merge(COUNTERS, "a", 5, "3,2") == [3, 0, 1]  # acknowledged by one that is master no more, and lost
+    assert library.merge(COUNTERS, "a", 5, "3,2") == [3, 0, 1]  # by one that is master no more: it is lost
     master.kill()
     there = Library(replica.client(decode_responses=True), form)
     assert there.totals(COUNTERS, 0, "a") == [2, "5", "11,22", "1,2"]
@@ -155,9 +155,10 @@ def test_without_memory_merges_are_refused_whole_and_a_sweep_makes_room(servers,
     library.write(CONTROL, 0, 1, "c", "doc", "x" * 1000)
     before = contents(library.client)
     library.client.config_set("maxmemory", library.client.info("memory")["used_memory"] - 1000)
-    for name, key, *arguments in (("merge", COUNTERS, "i5", 5, "1,3"), ("merge", COUNTERS, "new", 5, "1,2", 7, "1"),
-                                  ("seal", COUNTERS, 5, ""), ("write", CONTROL, 2**20 + 1, 1, "c", "doc", "x"),
-                                  ("lease", CONTROL, "a", 1000), ("report", EDGES, "a", "{}")):
+    for name, key, *arguments in (
+            ("merge", COUNTERS, "i5", 5, "1,3"), ("merge", COUNTERS, "new", 5, "1,2", 7, "1"),
+            ("seal", COUNTERS, 5, ""), ("write", CONTROL, 2**20 + 1, 1, "c", "doc", "x"),
+            ("lease", CONTROL, "a", 1000), ("report", EDGES, "a", "{}")):
         assert library.refusal(name, [key], *arguments).startswith("OOM ")
     assert contents(library.client) == before
     assert library.totals(COUNTERS, 0, "", 5) == [100, "5", "100,200", ""]

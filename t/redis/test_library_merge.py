@@ -1,4 +1,4 @@
-"""experiment_merge: totals are exactly what all instances have counted, whatever became of their flushes on the way."""
+"""experiment_merge: totals are exactly what all instances have counted, whatever became of their flushes."""
 import itertools
 import random
 import time

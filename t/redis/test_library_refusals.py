@@ -1,4 +1,4 @@
-"""What the functions do not take: one line names function, place, value and what was expected, and nothing is written."""
+"""What functions refuse: one line names function, place, value and expectation, and nothing is written."""
 import pytest
 from lib.redis_library import CONTROL, COUNTERS, EDGES
 
@@ -16,7 +16,7 @@ BAD_MERGES = [
     (("a",), "number of arguments: '1', expected 1 and 1 to 16 pairs"),
     (("a", 5), "number of arguments: '2', expected 1 and 1 to 16 pairs"),
     (("a", 5, "1", 6), "number of arguments: '4', expected 1 and 1 to 16 pairs"),
-    (("a", *[n for i in range(17) for n in (i, "1")]), "number of arguments: '35', expected 1 and 1 to 16 pairs"),
+    (("a", *(n for i in range(17) for n in (i, 1))), "number of arguments: '35', expected 1 and 1 to 16 pairs"),
     (("", 5, "1"), "instance: '', expected 1 to 64 of A-Z a-z 0-9 _ -"),
     (("a:b", 5, "1"), "instance: 'a:b', expected 1 to 64 of A-Z a-z 0-9 _ -"),
     (("a b", 5, "1"), "instance: 'a b', expected 1 to 64 of A-Z a-z 0-9 _ -"),
@@ -28,7 +28,8 @@ BAD_MERGES = [
     *((("a", 5, vector), f"epoch 5: vector: '{shown}', expected 1 to 512 decimals joined by commas")
       for vector, shown in [
           ("", ""), (",", ","), ("1,", "1,"), (",1", ",1"), ("1,,2", "1,,2"), ("-5", "-5"), ("1,-5", "1,-5"),
-          ("nan", "nan"), ("inf", "inf"), ("NaN,1", "NaN,1"), ("1e9", "1e9"), ("1E9", "1E9"), ("0x10", "0x10"),
+          ("nan", "nan"), ("inf", "inf"), ("NaN,1", "NaN,1"), ("1e9", "1e9"), ("1E9", "1E9"),
+          ("0x10", "0x10"),
           ("1.5", "1.5"), ("1.0", "1.0"), ("+1", "+1"), ("a,b", "a,b"), ("1,null", "1,null"), ("[1]", "[1]"),
           ("1],[2", "1],[2"), ("1;2", "1;2"), ("1, 2", "1, 2"), (" 1", " 1"), ("1\n", "1?"), ("1\0", "1?"),
           ("01", "01"), ("00", "00"), ("1,02", "1,02"), ("1,00,1", "1,00,1"), ('"1"', '"1"'),
@@ -63,7 +64,8 @@ BAD_CALLS = [
     ("sweep", ("7d", "s:5:a"), f"idle minutes: '7d', expected 120 to {MAX}"),
     ("sweep", (119, "s:5:a"), f"idle minutes: '119', expected 120 to {MAX}"),
     *(("sweep", (10080, "s:5:a", field), f"field: '{field}', expected s:<epoch>:<instance> or x:<instance>")
-      for field in ("", "t:5", "u", "s:5", "s::a", "s:5:", "s:x:a", "s:5:a:b", "x:", "x:a:b", "a:5", " s:5:a")),
+      for field in ("", "t:5", "u", "s:5", "s::a", "s:5:", "s:x:a", "s:5:a:b", "x:", "x:a:b", "a:5",
+                    " s:5:a")),
     ("write", (), "number of arguments: '0', expected 3 and 1 to 10000 pairs"),
     ("write", (0, 1, "c"), "number of arguments: '3', expected 3 and 1 to 10000 pairs"),
     ("write", (0, 1, "c", "doc"), "number of arguments: '4', expected 3 and 1 to 10000 pairs"),
@@ -89,7 +91,8 @@ BAD_CALLS = [
     ("release", ("",), "instance: '', expected 1 to 64 of A-Z a-z 0-9 _ -"),
     ("report", ("a",), "number of arguments: '1', expected 2"),
     ("report", ("", "{}"), "instance: '', expected 1 to 64 of A-Z a-z 0-9 _ -"),
-    *(("report", ("a", text), f"text: '{text}', expected a JSON object") for text in ("", "[]", "{", "}", "1", " {}")),
+    *(("report", ("a", text), f"text: '{text}', expected a JSON object")
+      for text in ("", "[]", "{", "}", "1", " {}")),
     ("report", ("a", "{%s}" % ("x" * 65536)), "text: '{%s...', expected at most 65536 bytes" % ("x" * 59)),
 ]
 KEYS = {"write": CONTROL, "changes": CONTROL, "lease": CONTROL, "release": CONTROL, "report": EDGES}
@@ -113,7 +116,8 @@ def everything(client):
 @pytest.mark.parametrize("name, arguments, told", BAD_CALLS)
 def test_malformed_calls_are_refused_and_write_nothing(filled, client, name, arguments, told):
     before = everything(client)
-    assert filled.refusal(name, [KEYS.get(name, COUNTERS)], *arguments) == f"EXPERIMENT experiment_{name}: {told}"
+    refusal = filled.refusal(name, [KEYS.get(name, COUNTERS)], *arguments)
+    assert refusal == f"EXPERIMENT experiment_{name}: {told}"
     assert everything(client) == before and client.dbsize() == 3
 
 
@@ -123,7 +127,8 @@ def test_one_bad_epoch_refuses_the_call(filled, client, bad):
     before = everything(client)
     pairs = [[5, "9,9"], [6, "1"], [8, "1,1"]]
     pairs[bad][1] = "1,x"
-    assert "vector: '1,x'" in filled.refusal("merge", [COUNTERS], "a", *(word for pair in pairs for word in pair))
+    words = [word for pair in pairs for word in pair]
+    assert "vector: '1,x'" in filled.refusal("merge", [COUNTERS], "a", *words)
     assert everything(client) == before
 
 
@@ -134,8 +139,8 @@ def test_a_bad_vector_of_a_sealed_epoch_is_refused_as_well(filled, client):
     assert everything(client) == before
 
 
-@pytest.mark.parametrize("name", ["merge", "totals", "seal", "open", "sweep", "write", "changes", "lease", "release",
-                                  "report"])
+@pytest.mark.parametrize("name", ["merge", "totals", "seal", "open", "sweep", "write", "changes", "lease",
+                                  "release", "report"])
 @pytest.mark.parametrize("keys", [[], [COUNTERS, CONTROL]])
 def test_each_function_takes_one_key(library, client, name, keys):
     told = library.refusal(name, keys, "a", "1")
@@ -160,13 +165,16 @@ BAD_STATE = [
     (COUNTERS, "m", "2", "sweep", (120, "s:5:a"), f"m of {COUNTERS}: '2', expected format 1"),
     (COUNTERS, "u", "many", "merge", ("a", 5, "2"), f"u of {COUNTERS}: 'many', expected a decimal"),
     (COUNTERS, "u", "many", "totals", (0, ""), f"u of {COUNTERS}: 'many', expected a decimal"),
-    *((COUNTERS, "s:5:a", text, "merge", ("a", 5, "2"), f"epoch 5: stored vector: '{text}', expected minutes;vector")
+    *((COUNTERS, "s:5:a", text, "merge", ("a", 5, "2"),
+       f"epoch 5: stored vector: '{text}', expected minutes;vector")
       for text in ("", "17", "1,2", "17;", "17;x", "17;1,,2", "17;-1", "17;1e3")),
-    *((COUNTERS, "t:5", text, "merge", ("a", 5, "2"), f"epoch 5: stored totals: '{text}', expected mark;vector")
+    *((COUNTERS, "t:5", text, "merge", ("a", 5, "2"),
+       f"epoch 5: stored totals: '{text}', expected mark;vector")
       for text in ("", "1", "1,2", "1;", "1;x", "1;1,,2", "1;nan")),
     *((COUNTERS, "t:5", text, "totals", (0, ""), f"epoch 5: stored totals: '{text}', expected mark;vector")
       for text in ("", "1", "x;1", "1;x")),
-    (CONTROL, "v", "new", "write", (0, 1, "c", "doc", "{}"), f"v of {CONTROL}: 'new', expected 0 to {MAX - 2**20}"),
+    (CONTROL, "v", "new", "write", (0, 1, "c", "doc", "{}"),
+     f"v of {CONTROL}: 'new', expected 0 to {MAX - 2**20}"),
     (CONTROL, "v", str(MAX), "write", (MAX, 1, "c", "doc", "{}"),
      f"v of {CONTROL}: '{MAX}', expected 0 to {MAX - 2**20}"),
     (CONTROL, "v", "new", "changes", (0,), f"v of {CONTROL}: 'new', expected 0 to {MAX}"),
@@ -182,9 +190,9 @@ def test_what_is_damaged_is_told_and_left_as_it_is(filled, client, key, field, v
 
 
 @pytest.mark.parametrize("name, arguments", [
-    ("merge", ("a", 5, "1")), ("totals", (0, "")), ("seal", (5, "")), ("open", (5, "")), ("sweep", (120, "s:5:a")),
-    ("write", (0, 1, "c", "doc", "{}")), ("changes", (0,)), ("lease", ("a", 1000)), ("release", ("a",)),
-    ("report", ("a", "{}"))])
+    ("merge", ("a", 5, "1")), ("totals", (0, "")), ("seal", (5, "")), ("open", (5, "")),
+    ("sweep", (120, "s:5:a")), ("write", (0, 1, "c", "doc", "{}")), ("changes", (0,)), ("lease", ("a", 1000)),
+    ("release", ("a",)), ("report", ("a", "{}"))])
 def test_keys_of_another_type_are_told_as_the_server_tells_them(library, client, name, arguments):
     client.set(COUNTERS, "text")
     assert library.refusal(name, [COUNTERS], *arguments).startswith("WRONGTYPE ")

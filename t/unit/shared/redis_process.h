@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -137,10 +138,12 @@ class RedisProcess {
  public:
   // Each option is a word, as "--appendonly", "yes".
   explicit RedisProcess(std::vector<std::string> options = {}) : options_(std::move(options)) { start(); }
+  void add_options(const std::vector<std::string>& more) { options_.insert(options_.end(), more.begin(), more.end()); }
 
   RedisEndpoint endpoint() const { return {"127.0.0.1", port_, {}}; }
   RedisEndpoint socket() const { return {{}, 0, folder_.path() + "/socket"}; }
   const TemporaryFolder& folder() const { return folder_; }
+  std::uint16_t cluster_port() const { return cluster_port_; }  // of a cluster's node, for the others
 
   // As a client without a password.
   RedisReply run(const std::vector<std::string_view>& words) { return command(link_, socket(), words); }
@@ -174,15 +177,21 @@ class RedisProcess {
                                       "",
                                       "--logfile",
                                       folder_.path() + "/log",
+                                      "--repl-diskless-sync-delay",
+                                      "0",
                                       "--enable-debug-command",
                                       "yes"};
     words.insert(words.end(), options_.begin(), options_.end());
+    if (std::find(words.begin(), words.end(), "--cluster-enabled") != words.end()) {
+      cluster_port_ = free_port();
+      words.insert(words.end(), {"--cluster-port", std::to_string(cluster_port_)});
+    }
     process_.start(words);
   }
 
   TemporaryFolder folder_;
   std::vector<std::string> options_;
-  std::uint16_t port_ = 0;
+  std::uint16_t port_ = 0, cluster_port_ = 0;
   ChildProcess process_;
   ctl::RedisSocket link_{RedisAccess{}};
 };
