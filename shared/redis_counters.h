@@ -76,7 +76,7 @@ class RedisCounters {
 
   std::string space_;
   std::map<std::string, Sent> sent_;  // by instance
-  std::set<Hash> listed_;  // in the index
+  std::set<Hash> listed_;             // in the index
   Clock::time_point list_due_{};
   std::set<std::uint64_t> connections_;
   std::map<Hash, Asked> asked_;
