@@ -284,7 +284,7 @@ def edges(options):
 
 
 def cluster(options):
-    with RedisCluster(masters=3, maxclients=options.edges + 100) as made:
+    with RedisCluster(masters=3, node_timeout_ms=15000, maxclients=options.edges + 100) as made:
         run("Three masters", options, made.servers, made.holder_of)
 
 

@@ -120,9 +120,9 @@ std::map<std::string_view, std::size_t> index_of(const ParsedDocument& parsed) {
 
 // The state that nodes have or are about to have.
 const ExperimentRuntime& state_of(const Runtime& runtime, const std::string& key) {
-  static const ExperimentRuntime none;
+  static const ExperimentRuntime kNone;
   const auto found = runtime.experiments.find(key);
-  return found == runtime.experiments.end() ? none : found->second;
+  return found == runtime.experiments.end() ? kNone : found->second;
 }
 
 class Comparison {

@@ -38,8 +38,9 @@ struct RedisSocket::Connection {
     StreamFault fault = stream->exchange(commands, take, deadline);
     if (fault.text.empty()) fault.text = wrong;
     // What the server said before it hung up: that it has no room, or lets nobody in from here.
-    if (!fault.text.empty() && wrong.empty() && !replies.empty() && replies[0].is_error() && replies.size() < count)
-      fault.text += " after: " + shared::printable(replies[0].text);
+    const bool begun = !replies.empty() && replies.size() < count;
+    if (!fault.text.empty() && wrong.empty() && begun && replies.front().is_error())
+      fault.text += " after: " + shared::printable(replies.front().text);
     return fault;
   }
 };

@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <charconv>
+#include <string_view>
 
 namespace experiment::shared {
 namespace {
 
 constexpr std::size_t kEpochsPerCall = 16;
-constexpr auto kAgain = std::chrono::seconds(60);  // everything is sent, and asked for, once more
+constexpr auto kOnceMore = std::chrono::seconds(60);  // after a change
+constexpr auto kAgain = std::chrono::minutes(10);     // from then on
+constexpr auto kAllTotals = std::chrono::minutes(1);  // everything is asked for once more
+constexpr std::string_view kFenced = "EXPERIMENT FENCED";
 
 bool is_zero(const CounterVector& vector) {
   return std::all_of(vector.begin(), vector.end(), [](std::uint64_t total) { return total == 0; });
@@ -32,14 +36,20 @@ std::string RedisCounters::key_of(const std::string& experiment, std::uint32_t g
   return space_ + ":c:" + experiment + ":" + std::to_string(generation);
 }
 
+bool RedisCounters::Sent::has(const CounterKey& key, const CounterVector& vector) const {
+  if (fenced || sealed.count(key) != 0) return true;
+  const auto known = acknowledged.find(key);
+  return known == acknowledged.end() ? is_zero(vector) : known->second.vector == vector;
+}
+
 void RedisCounters::flush(RedisBatch& batch, const std::string& instance, const Counters& totals,
                           std::vector<std::string>& errors) {
   Sent& sent = sent_[instance];
+  if (sent.fenced) return;
   const auto now = Clock::now();
-  if (now >= sent.resend) {
-    sent.acknowledged.clear();
-    sent.resend = now + kAgain;
+  if (now >= list_due_) {
     listed_.clear();
+    list_due_ = now + kOnceMore;
   }
   std::vector<Counters::value_type> entries;  // of one hash: `totals` is in the order of experiments and generations
   for (auto entry = totals.begin(); entry != totals.end(); ++entry) {
@@ -48,13 +58,14 @@ void RedisCounters::flush(RedisBatch& batch, const std::string& instance, const 
     list(batch, {entry->first.experiment, entry->first.generation});
     if (next_hash || entries.size() == kEpochsPerCall) send(batch, instance, std::exchange(entries, {}), errors);
     const auto known = sent.acknowledged.find(entry->first);
-    const bool has = known == sent.acknowledged.end() ? is_zero(entry->second) : known->second == entry->second;
-    if (!has && sent.sealed.count(entry->first) == 0) entries.push_back(*entry);
+    const bool again = known != sent.acknowledged.end() && now >= known->second.again;
+    const bool sealed = sent.sealed.count(entry->first) != 0;
+    if (!sealed && (again || !sent.has(entry->first, entry->second))) entries.push_back(*entry);
   }
   if (!entries.empty()) send(batch, instance, std::move(entries), errors);
 }
 
-// Says that there is such a hash, once for each connection and each round of sending everything.
+// Says that there is such a hash, once a minute.
 void RedisCounters::list(RedisBatch& batch, const Hash& hash) {
   if (!listed_.insert(hash).second) return;
   RedisCall call;
@@ -81,17 +92,33 @@ void RedisCounters::send(RedisBatch& batch, const std::string& instance, std::ve
     if (reply.is_array() && reply.items.size() == entries.size() + 2) {
       take_statuses(instance, entries, reply);
     } else if (is_of_key(reply)) {
-      errors.push_back(key + ": counters not taken: " + reply.text + "; they are sent again");
+      take_refusal(key, instance, reply, errors);
     }
   });
+}
+
+void RedisCounters::take_refusal(const std::string& key, const std::string& instance, const RedisReply& reply,
+                                 std::vector<std::string>& errors) {
+  const bool fenced = reply.text.compare(0, kFenced.size(), kFenced) == 0;
+  if (fenced) sent_[instance].fenced = true;
+  errors.push_back(key + ": counters not taken: " + reply.text +
+                   (fenced
+                        ? "; instance " + instance +
+                              " was away for a month, what it counted until then is final, and what came later is not "
+                              "in the fleet's totals: an nginx that was started since counts under an id of its own"
+                        : "; they are sent again"));
 }
 
 void RedisCounters::take_statuses(const std::string& instance, const std::vector<Counters::value_type>& entries,
                                   const RedisReply& reply) {
   Sent& sent = sent_[instance];
+  const auto now = Clock::now();
   for (std::size_t i = 0; i < entries.size(); ++i) {
-    sent.acknowledged[entries[i].first] = entries[i].second;
-    if (reply.items[2 + i].integer < 0) sent.sealed.insert(entries[i].first);
+    const auto& [key, vector] = entries[i];
+    Acknowledged& known = sent.acknowledged[key];
+    known.again = now + (known.vector == vector ? kAgain : kOnceMore);
+    known.vector = vector;
+    if (reply.items[2 + i].integer < 0) sent.sealed.insert(key);
   }
 }
 
@@ -107,11 +134,8 @@ void RedisCounters::see(const std::set<std::uint64_t>& connections) {
 bool RedisCounters::has(const std::string& instance, const Counters& totals) const {
   const auto sent = sent_.find(instance);
   if (sent == sent_.end()) return totals.empty();
-  return std::all_of(totals.begin(), totals.end(), [&](const auto& entry) {
-    if (sent->second.sealed.count(entry.first) != 0) return true;
-    const auto known = sent->second.acknowledged.find(entry.first);
-    return known == sent->second.acknowledged.end() ? is_zero(entry.second) : known->second == entry.second;
-  });
+  return std::all_of(totals.begin(), totals.end(),
+                     [&](const auto& entry) { return sent->second.has(entry.first, entry.second); });
 }
 
 void RedisCounters::ask(RedisBatch& batch, const std::string& experiment, std::uint32_t generation,
@@ -120,7 +144,7 @@ void RedisCounters::ask(RedisBatch& batch, const std::string& experiment, std::u
   Asked& asked = asked_[hash];
   const auto now = Clock::now();
   if (now >= asked.full) {
-    asked.full = now + kAgain;
+    asked.full = now + kAllTotals;
     asked.mark = 0;
   }
   const std::string key = key_of(experiment, generation);
@@ -145,7 +169,10 @@ void RedisCounters::take_totals(const Hash& hash, const RedisReply& reply) {
   asked.mark = mark;
   for (std::size_t i = 1; i + 2 < reply.items.size(); i += 3) {
     const CounterKey key{hash.first, hash.second, number_of(reply.items[i])};
-    const CounterVector others = without(vector_of(reply.items[i + 1].text), vector_of(reply.items[i + 2].text));
+    // The store drops the vectors of an epoch that is sealed: then this node's own are what it has itself.
+    CounterVector own = vector_of(reply.items[i + 2].text);
+    if (const auto mine = own_.find(key); own.empty() && mine != own_.end()) own = mine->second;
+    const CounterVector others = without(vector_of(reply.items[i + 1].text), own);
     // They only grow; a store that went back is told again what it has forgotten.
     CounterVector& known = others_[key];
     known.resize(std::max(known.size(), others.size()));

@@ -1,8 +1,9 @@
 // The counter hashes of a namespace as one node sees them: totals go out as absolute vectors, the fleet's come back.
 //
 // Part of the RedisStore, one thread at a time. What is sent is merged by max on the server, so that sending again is
-// always right: what a server has not acknowledged on the connection in use is dirty, and every vector is sent again
-// once a minute, for a failover forgets without telling. Nothing here waits; each function adds to a batch.
+// always right: what a server has not acknowledged on the connection in use is dirty, and every vector is sent again a
+// minute after it changed and now and then from then on, for a failover forgets without telling. Nothing here waits;
+// each function adds to a batch.
 #pragma once
 
 #include <chrono>
@@ -25,6 +26,8 @@ class RedisCounters {
 
   // Sends what of these totals the store may lack. `instance`: whose they are, this node's or one that is gone.
   void flush(RedisBatch& batch, const std::string& instance, const Counters& totals, std::vector<std::string>& errors);
+  // This node's own, which ask() leaves out where the store has dropped its copy of them.
+  void keep_own(const Counters& totals) { own_ = totals; }
   // Whether the store has acknowledged all of them.
   bool has(const std::string& instance, const Counters& totals) const;
   void forget(const std::string& instance) { sent_.erase(instance); }
@@ -47,10 +50,15 @@ class RedisCounters {
  private:
   using Clock = std::chrono::steady_clock;
   using Hash = std::pair<std::string, std::uint32_t>;  // experiment, generation
+  struct Acknowledged {
+    CounterVector vector;
+    Clock::time_point again;  // when it is due once more
+  };
   struct Sent {
-    Counters acknowledged;
+    std::map<CounterKey, Acknowledged> acknowledged;
     std::set<CounterKey> sealed;  // on the server: it takes no more of them
-    Clock::time_point resend{};   // when all of it is due again
+    bool fenced = false;          // nor of anything of this instance
+    bool has(const CounterKey& key, const CounterVector& vector) const;
   };
   struct Asked {
     std::uint64_t mark = 0;    // of the hash, at the last answer
@@ -60,6 +68,8 @@ class RedisCounters {
   void list(RedisBatch& batch, const Hash& hash);
   void send(RedisBatch& batch, const std::string& instance, std::vector<Counters::value_type> entries,
             std::vector<std::string>& errors);
+  void take_refusal(const std::string& key, const std::string& instance, const RedisReply& reply,
+                    std::vector<std::string>& errors);
   void take_statuses(const std::string& instance, const std::vector<Counters::value_type>& entries,
                      const RedisReply& reply);
   void take_totals(const Hash& hash, const RedisReply& reply);
@@ -67,9 +77,10 @@ class RedisCounters {
   std::string space_;
   std::map<std::string, Sent> sent_;  // by instance
   std::set<Hash> listed_;             // in the index
+  Clock::time_point list_due_{};
   std::set<std::uint64_t> connections_;
   std::map<Hash, Asked> asked_;
-  Counters others_;
+  Counters own_, others_;
   std::uint64_t mark_ = 1;
 };
 

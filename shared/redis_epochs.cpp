@@ -10,6 +10,7 @@ constexpr std::size_t kCallsAtOnce = 50;
 constexpr std::size_t kWordsOfCall = 64;
 constexpr auto kAllAgain = std::chrono::hours(1);
 constexpr const char* kFieldsOfPage = "500";
+constexpr std::size_t kNamesOfSweep = 1000;    // a small hash is one page, whatever it is asked for
 constexpr const char* kIdleMinutes = "43200";  // 30 days
 constexpr const char *kOpen = "experiment_open", *kSeal = "experiment_seal", *kSweep = "experiment_sweep";
 
@@ -80,7 +81,7 @@ void RedisEpochs::sweep(RedisBatch& batch, std::vector<std::string>& errors) {
   const Sweep next = sweeps_.front();
   RedisCall call;
   call.key = next.key;
-  call.words = {"HSCAN", next.key, next.cursor, "MATCH", "s:*", "COUNT", kFieldsOfPage};
+  call.words = {"HSCAN", next.key, next.cursor, "MATCH", "[sx]:*", "COUNT", kFieldsOfPage};
   batch.add(std::move(call), [this, next, &errors](const RedisReply& reply) {
     if (reply.is_error() && !is_of_key(reply)) return;
     sweeps_.pop_front();
@@ -95,7 +96,10 @@ void RedisEpochs::sweep(RedisBatch& batch, std::vector<std::string>& errors) {
 
 void RedisEpochs::take_page(const std::string& key, const RedisReply& page) {
   Mark mark{kSweep, key, {kIdleMinutes}};
-  for (std::size_t i = 0; i + 1 < page.items.size(); i += 2) mark.words.push_back(page.items[i].text);
+  for (std::size_t i = 0; i + 1 < page.items.size(); i += 2) {
+    mark.words.push_back(page.items[i].text);
+    if (mark.words.size() > kNamesOfSweep) marks_.push_back(std::exchange(mark, {kSweep, key, {kIdleMinutes}}));
+  }
   if (mark.words.size() > 1) marks_.push_back(std::move(mark));
 }
 

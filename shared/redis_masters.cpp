@@ -119,14 +119,13 @@ void RedisMasters::put_silent_last(std::vector<RedisEndpoint>& servers) const {
 void RedisMasters::look_at_sentinels(std::vector<std::string>& faults) {
   const auto found = agreed(faults);
   if (!found) return;  // what is known is still the best guess
-  const bool same = !wanted_ && found == master_;
-  if (!same && !is_master(*found, faults)) {
+  if (!wanted_ && found == master_) return;
+  const auto confirmed = is_master(*found, faults);
+  wanted_ = confirmed != true;
+  if (confirmed == true)
+    master_ = found;
+  else if (confirmed || !(found == master_))  // else it may be its connection alone, as the call finds out
     master_.reset();
-    wanted_ = true;
-    return;
-  }
-  master_ = found;
-  wanted_ = false;
 }
 
 std::optional<RedisEndpoint> RedisMasters::agreed(std::vector<std::string>& faults) {
@@ -154,9 +153,9 @@ std::optional<RedisEndpoint> RedisMasters::agreed(std::vector<std::string>& faul
   return std::nullopt;
 }
 
-bool RedisMasters::is_master(const RedisEndpoint& server, std::vector<std::string>& faults) {
+std::optional<bool> RedisMasters::is_master(const RedisEndpoint& server, std::vector<std::string>& faults) {
   const auto reply = reply_of(server, {"ROLE"}, faults);
-  if (!reply) return false;
+  if (!reply) return std::nullopt;
   // Who may not ask takes the sentinels' word for it; a replica refuses to write.
   if (is_master_role(*reply) || fault_of(*reply) == RedisFault::kNoPerm) return true;
   faults.push_back(describe(server) + (reply->is_error()

@@ -48,7 +48,8 @@ class RedisMasters {
   void look_at_sentinels(std::vector<std::string>& faults);
   // Returns: the address that most sentinels name; nullopt if none, or too few.
   std::optional<RedisEndpoint> agreed(std::vector<std::string>& faults);
-  bool is_master(const RedisEndpoint& server, std::vector<std::string>& faults);
+  // nullopt: it did not answer.
+  std::optional<bool> is_master(const RedisEndpoint& server, std::vector<std::string>& faults);
 
   void look_at_cluster(std::vector<std::string>& faults);
   bool take_map_of(const RedisEndpoint& node, std::vector<std::string>& faults);

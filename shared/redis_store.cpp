@@ -62,6 +62,7 @@ void RedisStore::reach(RedisBatch& batch, Answer& answer) {
 }
 
 void RedisStore::flush(const Exchange& wants, RedisBatch& batch, Answer& answer) {
+  counters_.keep_own(*wants.counters);
   if (!options_.instance.empty()) counters_.flush(batch, options_.instance, *wants.counters, answer.errors);
   for (const auto& [instance, totals] : gone_) counters_.flush(batch, instance, totals, answer.errors);
 }

@@ -324,7 +324,8 @@ end
 
 -- ARGV: update mark, instance or "", then up to 1000 epochs, none for all. Returns {u, epoch, totals, vector of the
 -- instance or "", ...} of the epochs that changed since that mark; {0} where nothing was ever merged. A mark that is
--- ahead of ours is of before a failover, so it says nothing and all is returned.
+-- ahead of ours is of before a failover, so it says nothing and all is returned. Of a sealed epoch the totals are all
+-- that counts: when its vectors were swept, that of the instance is "" and yet in the totals.
 local function totals(name, key, argv)
   local bad = bad_count(name, argv, 2, NAMES + 2) or bad_number(name, 'update mark', argv[1], 0, MAX)
               or argv[2] ~= '' and bad_instance(name, argv[2])

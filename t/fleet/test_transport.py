@@ -483,7 +483,7 @@ def test_broken_answers_end_the_connection_and_nothing_else(proxied, name):
         assert serves(edge) == 1
         assert edge.lines(reason), edge.text()[-2000:]
         heal(edge, proxy, publish)
-    assert resident_kb(edge) < 200_000
+    assert edge.handed_on or resident_kb(edge) < 200_000
 
 
 def test_gigantic_replies_are_given_up(proxied):
@@ -495,7 +495,8 @@ def test_gigantic_replies_are_given_up(proxied):
             harm(proxy, fault_proxy.flood(head, piece, 100 << 20), 2)
             assert serves(edge) == publish.number
         heal(edge, proxy, publish)
-    assert resident_kb(edge) - before < 150_000  # of what a reply may have, 32 MB
+    # Of what a reply may have, 32 MB. A sanitizer keeps what was freed.
+    assert edge.handed_on or resident_kb(edge) - before < 150_000
 
 
 def test_connections_that_end_at_any_byte(proxied, soak):

@@ -14,16 +14,19 @@ CLI = shutil.which("redis-cli") or "/usr/bin/redis-cli"
 
 
 class RedisCluster:
-    """`replicas`: of each master. `options` are of each server, as of RedisServer."""
+    """`replicas`: of each master. `options` are of each server, as of RedisServer. `node_timeout_ms`: how long a
+    node may be silent before the others give it up; a busy machine makes one silent as well.
+    """
 
-    def __init__(self, masters=3, replicas=0, **options):
+    def __init__(self, masters=3, replicas=0, node_timeout_ms=5000, **options):
         self.servers = []
+        options = {"cluster_enabled": "yes", "cluster_node_timeout": node_timeout_ms, **options}
         try:
             for _ in range(masters * (1 + replicas)):
-                self.servers.append(RedisServer(cluster_enabled="yes", cluster_node_timeout=2000, **options))
+                self.servers.append(RedisServer(**options))
             addresses = [server.address for server in self.servers]
-            command = ["--cluster", "create", *addresses, "--cluster-replicas", str(replicas), "--cluster-yes"]
-            done = subprocess.run([CLI, *command], capture_output=True, text=True, timeout=60)
+            create = ["--cluster", "create", *addresses, "--cluster-replicas", str(replicas), "--cluster-yes"]
+            done = subprocess.run([CLI, *create], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, done.stdout + done.stderr
             RedisServer.wait_for(self.agreed)
         except BaseException:

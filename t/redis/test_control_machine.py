@@ -206,7 +206,7 @@ class ControlMachine(RuleBasedStateMachine):
 
 
 def test_readers_that_follow_have_what_stands(client, binary):
-    profile = settings(max_examples=2000 if SOAK else 150, stateful_step_count=100 if SOAK else 60,
+    profile = settings(max_examples=1500 if SOAK else 100, stateful_step_count=100 if SOAK else 60,
                        derandomize=not SOAK, deadline=None, suppress_health_check=list(HealthCheck),
                        database=None)
     run_state_machine_as_test(lambda: ControlMachine(client, binary), settings=profile)

@@ -342,7 +342,7 @@ class CounterMachine(RuleBasedStateMachine):
 
 
 def test_counters_are_exact_whatever_happens(client, binary):
-    profile = settings(max_examples=2000 if SOAK else 200, stateful_step_count=150 if SOAK else 80,
+    profile = settings(max_examples=1500 if SOAK else 150, stateful_step_count=150 if SOAK else 80,
                        derandomize=not SOAK, deadline=None, suppress_health_check=list(HealthCheck),
                        database=None)
     run_state_machine_as_test(lambda: CounterMachine(client, binary), settings=profile)

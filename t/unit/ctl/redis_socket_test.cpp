@@ -16,6 +16,7 @@ namespace {
 
 using shared::command;
 using shared::format_command;
+using shared::patient;
 using shared::RedisAccess;
 using shared::RedisEndpoint;
 using shared::RedisProcess;
@@ -34,7 +35,7 @@ RedisRoundTrip ping(shared::RedisLink& link, const RedisEndpoint& to) {
 
 TEST(RedisSocket, PipelinesOverTcpAndUnixSockets) {
   RedisProcess server;
-  RedisSocket link({});
+  RedisSocket link(patient());
   for (const RedisEndpoint& to : {server.endpoint(), server.socket()}) {
     const RedisRoundTrip trip = link.round_trip(
         to, {format_command({"SET", "k", "v"}), format_command({"INCR", "k"}), format_command({"GET", "k"})});
@@ -49,7 +50,7 @@ TEST(RedisSocket, PipelinesOverTcpAndUnixSockets) {
 
 TEST(RedisSocket, KeepsItsConnections) {
   RedisProcess server;
-  RedisSocket link({});
+  RedisSocket link(patient());
   const std::string id = std::to_string(command(link, server.endpoint(), {"CLIENT", "ID"}).integer);
   EXPECT_EQ(std::to_string(command(link, server.endpoint(), {"CLIENT", "ID"}).integer), id);
   link.keep_only({server.endpoint()});
@@ -60,7 +61,7 @@ TEST(RedisSocket, KeepsItsConnections) {
 
 TEST(RedisSocket, NoticesThatTheServerHungUp) {
   RedisProcess server;
-  RedisSocket link({});
+  RedisSocket link(patient());
   const std::string id = std::to_string(command(link, server.endpoint(), {"CLIENT", "ID"}).integer);
   EXPECT_EQ(server.run({"CLIENT", "KILL", "ID", id}).integer, 1);
   EXPECT_EQ(ping(link, server.endpoint()).error, "");
@@ -74,7 +75,7 @@ TEST(RedisSocket, NoticesThatTheServerHungUp) {
 }
 
 TEST(RedisSocket, SaysThatThereIsNoServer) {
-  RedisSocket link({});
+  RedisSocket link(patient());
   EXPECT_EQ(ping(link, {"127.0.0.1", shared::free_port(), ""}).error.find("no connection"), 17u);
   EXPECT_EQ(ping(link, {"", 0, "/nowhere/socket"}).error,
             "unix:/nowhere/socket: no connection: No such file or directory");
@@ -86,7 +87,7 @@ TEST(RedisSocket, SaysThatThereIsNoServer) {
 TEST(RedisSocket, AHangingServerEndsTheWait) {
   RedisProcess server;
   RedisAccess access;
-  access.command_ms = 200;
+  access.command_ms = 500;
   RedisSocket link(access);
   EXPECT_EQ(ping(link, server.endpoint()).error, "");
   server.signal(SIGSTOP);
@@ -94,8 +95,8 @@ TEST(RedisSocket, AHangingServerEndsTheWait) {
   const double waited = seconds_of([&] { trip = ping(link, server.endpoint()); });
   EXPECT_EQ(trip.error, describe(server.endpoint()) + ": no answer in time");
   EXPECT_FALSE(trip.away);  // it may have been done
-  EXPECT_GE(waited, 0.19);
-  EXPECT_LT(waited, 1);
+  EXPECT_GE(waited, 0.49);
+  EXPECT_LT(waited, 3);
   server.signal(SIGCONT);
   EXPECT_TRUE(shared::wait_until([&] { return ping(link, server.endpoint()).error.empty(); }));
 }
@@ -130,7 +131,7 @@ class RedisSocketLogin : public testing::Test {
     RedisAccess access;
     access.user = user;
     access.password_file = server_.folder().write("password", password + "\n");
-    RedisSocket link(access);
+    RedisSocket link(patient(access));
     trip_ = ping(link, server_.endpoint());
     EXPECT_EQ(trip_.error.find("geheim"), std::string::npos);
     EXPECT_EQ(trip_.error.empty(), !trip_.away);
@@ -153,7 +154,7 @@ TEST_F(RedisSocketLogin, UsersAndPasswords) {
   EXPECT_EQ(error("default", "geheim"), "");
   EXPECT_EQ(error("", "geheim1"), wrong);
   EXPECT_TRUE(trip_.refused);
-  RedisSocket without({});
+  RedisSocket without(patient());
   EXPECT_EQ(ping(without, server_.endpoint()).replies.at(0).text, "NOAUTH Authentication required.");
 }
 
@@ -161,11 +162,11 @@ TEST_F(RedisSocketLogin, ReadsThePasswordAnewForEachConnection) {
   server_.run({"CONFIG", "SET", "requirepass", "one"});
   RedisAccess access;
   access.password_file = server_.folder().write("password", "one");
-  RedisSocket link(access);
+  RedisSocket link(patient(access));
   const std::string id = std::to_string(command(link, server_.endpoint(), {"CLIENT", "ID"}).integer);
   server_.folder().write("password", "two");
   command(link, server_.endpoint(), {"CONFIG", "SET", "requirepass", "two"});
-  EXPECT_EQ(command(link, server_.endpoint(), {"CLIENT", "KILL", "ID", id, "SKIPME", "no"}).integer, 1);
+  EXPECT_EQ(server_.run({"CLIENT", "KILL", "ID", id}).integer, 1);
   EXPECT_EQ(ping(link, server_.endpoint()).error, "");
   access.password_file = server_.folder().path() + "/missing";
   RedisSocket missing(access);
@@ -183,7 +184,7 @@ TEST_F(RedisSocketLogin, TheTimeToConnectHoldsForIt) {
   const double waited = seconds_of([&] { trip_ = ping(link, server_.endpoint()); });
   EXPECT_TRUE(trip_.away);
   EXPECT_FALSE(trip_.refused);
-  EXPECT_LT(waited, 0.9);
+  EXPECT_LT(waited, 3);
 }
 
 // Answers whatever comes first on each connection by the same bytes, in pieces, and hangs up.
@@ -234,7 +235,7 @@ class Answering {
 // Returns: what ping() says of a server that answers so, without its name; "ok" if nothing is wrong.
 std::string answered_by(const std::string& answer, std::size_t piece = 1 << 20) {
   const Answering server(answer, piece);
-  RedisSocket link({});
+  RedisSocket link(patient());
   const RedisRoundTrip trip = ping(link, server.endpoint());
   EXPECT_FALSE(trip.away || trip.refused);
   return trip.error.empty() ? "ok" : trip.error.substr(describe(server.endpoint()).size() + 2);
@@ -260,7 +261,7 @@ TEST(RedisSocket, AReplyThatIsCutAnywhereIsNone) {
 
 TEST(RedisSocket, SaysWhatTheServerSaidBeforeItHungUp) {
   const Answering server("-ERR max number of clients reached\x1b\r\n", 100);
-  RedisSocket link({});
+  RedisSocket link(patient());
   const RedisRoundTrip trip = link.round_trip(server.endpoint(), {format_command({"PING"}), format_command({"PING"})});
   EXPECT_EQ(trip.error, describe(server.endpoint()) +
                             ": the server closed the connection after: ERR max number of clients reached?");

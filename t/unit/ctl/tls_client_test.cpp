@@ -12,6 +12,7 @@
 namespace experiment::ctl {
 namespace {
 
+using shared::patient;
 using shared::RedisAccess;
 using shared::RedisEndpoint;
 using shared::RedisProcess;
@@ -60,6 +61,7 @@ class TlsClientTest : public testing::Test {
   static void TearDownTestSuite() { certificates_.reset(); }
 
   TlsClientTest() {
+    access_ = patient();
     access_.tls = true;
     access_.ca_file = certificates_->file("ca.crt");
   }
@@ -136,8 +138,10 @@ TEST_F(TlsClientTest, ClientCertificates) {
 
 TEST_F(TlsClientTest, NoDowngrade) {
   const RedisProcess plain;
+  access_.connect_ms = 500;
   EXPECT_EQ(ping_at(plain.endpoint()), "no TLS in time");  // it waits for the end of a line
   EXPECT_TRUE(trip_.away);
+  access_ = patient(access_);
   // Security level 0, or OpenSSL itself would not speak so old a version.
   EXPECT_EQ(ping("localhost", "name",
                  {"--tls-auth-clients", "no", "--tls-protocols", "TLSv1.1", "--tls-ciphers", "ALL:@SECLEVEL=0"}),

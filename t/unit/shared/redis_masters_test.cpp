@@ -241,13 +241,23 @@ TEST_F(RedisServersSentinel, AsksAgainAtOnceAfterTheMasterWasLostThenOnceASecond
   call({get("a")});
   link_.servers.erase("m:1");
   link_.take_trips();
-  EXPECT_EQ(call({get("a")}), "LINK no master is known\nfault: m:1: away\naway\n");
+  EXPECT_EQ(call({get("a")}), "LINK m:1: away\nfault: m:1: away\naway\n");
   EXPECT_EQ(link_.take_trips(), "m:1 < GET:a\n" + std::string(kAsked) + "m:1 < ROLE\n");
-  EXPECT_EQ(call({get("a")}), "LINK no master is known\naway\n");
-  EXPECT_EQ(link_.take_trips(), "");
+  EXPECT_EQ(call({get("a")}), "LINK m:1: away\nfault: m:1: away\naway\n");
+  EXPECT_EQ(link_.take_trips(), "m:1 < GET:a\n");
   fail_over();
   pass(1000);
   EXPECT_EQ(call({get("a")}), "GET a\n");
+}
+
+TEST_F(RedisServersSentinel, AMasterThatWasAwayForAMomentIsUsedAtOnce) {
+  call({get("a")});
+  link_.servers.erase("m:1");
+  call({get("a")});
+  server("m:1", "master");
+  EXPECT_EQ(call({get("a")}), "GET a\n");
+  server("m:1", "slave");
+  EXPECT_EQ(call({merge("a")}).find("LINK no master is known\n"), 0u);  // asked for READONLY, it says that it is none
 }
 
 TEST_F(RedisServersSentinel, AMasterThatIsNoneYetIsNotUsed) {

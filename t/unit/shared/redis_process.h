@@ -84,6 +84,12 @@ inline bool wait_until(const std::function<bool()>& holds, double seconds = 20) 
   return true;
 }
 
+// Deadlines that a machine with much else to do keeps, too.
+inline RedisAccess patient(RedisAccess access = {}) {
+  access.connect_ms = access.command_ms = 5000;
+  return access;
+}
+
 // One command. A fault of the link is an error reply that begins with "LINK ".
 inline RedisReply command(RedisLink& link, const RedisEndpoint& to, const std::vector<std::string_view>& words) {
   RedisRoundTrip trip = link.round_trip(to, {format_command(words)});
@@ -193,7 +199,7 @@ class RedisProcess {
   std::vector<std::string> options_;
   std::uint16_t port_ = 0, cluster_port_ = 0;
   ChildProcess process_;
-  ctl::RedisSocket link_{RedisAccess{}};
+  ctl::RedisSocket link_{patient()};
 };
 
 }  // namespace experiment::shared

@@ -109,7 +109,7 @@ class RedisServersInCluster : public testing::Test {
           "OK");
   }
 
-  ctl::RedisSocket link_{RedisAccess{}};
+  ctl::RedisSocket link_{patient()};
   RedisServers servers_{cluster_->url(), link_, true};
 };
 std::unique_ptr<Cluster> RedisServersInCluster::cluster_;
@@ -172,7 +172,7 @@ TEST_F(RedisServersInCluster, ASlotThatMoves) {
   set_slot(slot, from, "NODE", cluster_->id(to));
   check(true);  // MOVED
   check(true);
-  ctl::RedisSocket link({});
+  ctl::RedisSocket link(patient());
   RedisServers stranger(cluster_->url(), link, false);
   EXPECT_EQ(stranger.call({get("old" + tag)}).replies[0].text, std::to_string(old_count));
   EXPECT_EQ(cluster_->node(to).run({"CLUSTER", "COUNTKEYSINSLOT", std::to_string(slot)}).integer, 3);
@@ -236,7 +236,7 @@ TEST_F(RedisServersInCluster, AMasterThatDies) {
 }
 
 TEST_F(RedisServersInCluster, TheUrlNamesOneNodeOfManyOrNone) {
-  ctl::RedisSocket link({});
+  ctl::RedisSocket link(patient());
   RedisServers from_replica({RedisTopology::kCluster, false, {cluster_->node(4).endpoint()}, ""}, link, false);
   EXPECT_EQ(from_replica.call({increment("a")}).replies[0].integer, 1);
   const RedisProcess alone;

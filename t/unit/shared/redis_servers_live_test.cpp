@@ -36,7 +36,7 @@ class RedisServersLive : public testing::Test {
     return answers.replies[0].text.substr(0, answers.replies[0].text.find(' '));
   }
   RedisProcess server_;
-  ctl::RedisSocket link_{RedisAccess{}};
+  ctl::RedisSocket link_{patient()};
 };
 
 TEST_F(RedisServersLive, LoadsTheLibraryWheneverItIsGone) {
@@ -151,7 +151,7 @@ TEST_F(RedisServersLive, WhatAUserMayNot) {
   RedisAccess access;
   access.user = "edge";
   access.password_file = server_.folder().write("password", "geheim");
-  ctl::RedisSocket link(access);
+  ctl::RedisSocket link(patient(access));
   RedisServers servers({RedisTopology::kSingle, false, {server_.endpoint()}, ""}, link, true);
   EXPECT_TRUE(servers.call({kLease}).replies[0].is_array());
   EXPECT_EQ(refusal(servers, kVersion), "NOPERM");
@@ -161,7 +161,7 @@ TEST_F(RedisServersLive, WhatAUserMayNot) {
   EXPECT_EQ(answers.replies[0].text, "ERR Function not found");
   EXPECT_NE(faults_of(answers).find("the library cannot be loaded: NOPERM"), std::string::npos) << faults_of(answers);
   server_.run({"CONFIG", "SET", "requirepass", "other"});
-  ctl::RedisSocket nobody({});
+  ctl::RedisSocket nobody(patient());
   RedisServers stranger({RedisTopology::kSingle, false, {server_.endpoint()}, ""}, nobody, true);
   EXPECT_EQ(refusal(stranger, kGet), "NOAUTH");
 }
@@ -177,7 +177,7 @@ TEST_F(RedisServersLive, AWrongTypeConcernsItsCallAlone) {
 
 TEST_F(RedisServersLive, AHangingServerIsLeftAndFoundAgain) {
   RedisAccess access;
-  access.command_ms = 100;
+  access.command_ms = 500;
   ctl::RedisSocket link(access);
   RedisServers servers({RedisTopology::kSingle, false, {server_.endpoint()}, ""}, link, true);
   servers.call({kIncrement});

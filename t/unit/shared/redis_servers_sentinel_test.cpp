@@ -35,7 +35,7 @@ class Sentinel {
   TemporaryFolder folder_;
   std::uint16_t port_ = free_port();
   ChildProcess process_;
-  ctl::RedisSocket link_{RedisAccess{}};
+  ctl::RedisSocket link_{patient()};
 };
 
 class RedisServersAtSentinels : public testing::Test {
@@ -55,7 +55,7 @@ class RedisServersAtSentinels : public testing::Test {
   RedisAccess access() const {
     RedisAccess access;
     if (!password_.empty()) access.password_file = one_.folder().write("password", password_);
-    access.command_ms = 300;
+    access.command_ms = 1000;
     return access;
   }
   std::vector<std::string> options() const {
