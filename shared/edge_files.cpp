@@ -13,6 +13,7 @@ constexpr std::size_t kMaxBytes = std::size_t{4} << 20;
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr std::int64_t kRewriteNs = 60 * kSecondNs;
 constexpr std::int64_t kForgetNs = 3600 * kSecondNs;
+constexpr auto kRetryAfter = std::chrono::seconds(10);
 constexpr std::string_view kJson = ".json";
 
 // The instance that a file is named after; empty: none.
@@ -36,11 +37,13 @@ void EdgeFiles::exchange(const Exchange& wants, Answer& answer) {
   // A file of the future is as good as an old one: the clock was set back.
   const bool young = file_.stamp().exists() && std::llabs(file_.stamp().age_ns()) < kRewriteNs;
   if (young && file_.digest() == digest_text(*wants.report)) return;
+  if (std::chrono::steady_clock::now() < not_before_) return;
   const FileLock lock = directory_.lock();
   std::string error = lock.held() ? ensure_directory(folder_) : lock.error();
   if (error.empty()) error = replace_file(file_.path(), *wants.report);
   if (!error.empty()) {
     answer.errors.push_back(error + "; what this edge does is not reported");
+    not_before_ = std::chrono::steady_clock::now() + kRetryAfter;
     return;
   }
   file_.news(true);  // what this object wrote itself is no news

@@ -1,10 +1,11 @@
 // What each edge says of itself, in a state directory: edges/<instance>.json holds its leader's Exchange::report.
 //
 // Part of the FileStore. Written under the directory's lock when the text changed, and every minute, since the age of
-// the file says whether the edge is alive; what nobody wrote for an hour is removed by whoever writes. Read without a
-// lock.
+// the file says whether the edge is alive; where that fails, again after ten seconds. What nobody wrote for an hour is
+// removed by whoever writes. Read without a lock.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@ class EdgeFiles {
   StateDirectory& directory_;
   std::string folder_, instance_;
   WatchedFile file_;
+  std::chrono::steady_clock::time_point not_before_{};  // after a fault
 };
 
 }  // namespace experiment::shared

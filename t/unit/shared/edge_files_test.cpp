@@ -82,6 +82,7 @@ TEST_F(EdgeFilesTest, FaultsAreLines) {
   const auto errors = report(two_, "{}");
   ASSERT_EQ(errors.size(), 1u);
   EXPECT_EQ(errors[0], state_.file(name(kTwo)) + ": Is a directory; what this edge does is not reported");
+  EXPECT_TRUE(report(two_, "{}").empty()) << "not at every exchange";
 }
 
 }  // namespace
