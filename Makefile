@@ -149,10 +149,10 @@ test: layers lint unit tsan integration ## everything that CI runs
 
 soak: module ## the long runs in full
 	@$(MAKE) -s -j2 $(CTL)
-	@SOAK=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx t/life)
+	@SOAK=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx t/life t/fleet t/redis)
 
 bench: PACKAGES += $(BENCH_PACKAGES)
-bench: module ## print what requests, steps and merges cost, each beside its baseline (12 minutes)
+bench: module ## print what requests, steps and merges cost, each beside its baseline (25 minutes)
 	@$(MAKE) -s -j2 $(B)/steps $(B)/scale $(CTL)
 	@./$(B)/steps --benchmark_min_time=0.1
 	@./$(B)/scale
@@ -160,6 +160,8 @@ bench: module ## print what requests, steps and merges cost, each beside its bas
 	@bench/request_cost.py
 	@bench/throughput.py
 	@bench/merge_cost.py
+	@bench/counter_protocols.py
+	@bench/fleet.py
 
 $(B)/steps: $(B)/gcc/bench/steps.o $(GCC_OBJ)
 	@$(CXX) -o $@ $^ $(LIBS) -lbenchmark -pthread

@@ -15,7 +15,7 @@ class LinkedServers {
       : link_(access), servers_(std::make_unique<shared::RedisServers>(url, link_, true)) {}
   shared::RedisServers& servers() { return *servers_; }
 
- protected:
+ private:
   RedisSocket link_;
   std::unique_ptr<shared::RedisServers> servers_;
 };

@@ -32,8 +32,7 @@ void RedisPeer::close() noexcept {
 }
 
 void RedisPeer::rest() noexcept {
-  close();
-  stage_ = Stage::kWaiting;
+  if (stage_ == Stage::kWaiting) clear_timer();
 }
 
 bool RedisPeer::may_open() const noexcept {

@@ -27,7 +27,8 @@ class RedisPeer : private RedisConnection::Owner {
   bool wait(int ms) noexcept;
   // Whether the last attempt failed, or the connection that it made, with nothing good since.
   bool has_failed() const noexcept { return failures_ != 0; }
-  // Closes the connection and makes none by itself until it is asked for.
+  // Makes no further attempt by itself until it is asked for. One that is under way goes on, and what it brings is
+  // there when it is asked for: a server that sentinels name anew was asked a moment before it is not needed.
   void rest() noexcept;
 
  protected:

@@ -6,6 +6,7 @@ import random
 import signal
 import time
 
+from lib.client import get
 from lib.crowd import EXPERIMENTS, SERVER, Crowd, roomy, total
 from lib.edge import document, experiment
 from lib.fleet import by_variant
@@ -38,9 +39,15 @@ def assert_exact(fleet, client, crowds, seconds=15):
 def ready(fleet):
     """Until every edge enrolls; asked where nobody is counted."""
     for edge in fleet:
-        # Each worker has a plan of its own, and any of them answers.
-        edge.wait(lambda: all(edge.metrics().get(f'nginx_experiment_epoch{{experiment="{key}"}}')
-                              for key in EXPERIMENTS * 8))
+        left = set(edge.all_workers())  # each has a plan of its own
+
+        def enrolls():
+            *_, pid, reason = get(edge.port, "/").text.split("|")
+            if reason != "unknown":
+                left.discard(int(pid))
+            return not left
+        edge.wait(lambda: edge.metrics().get('nginx_experiment_epoch{experiment="visit"}'))
+        edge.wait(enrolls, step=0.002)
 
 
 @contextlib.contextmanager

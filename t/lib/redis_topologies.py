@@ -120,10 +120,15 @@ class Cluster:
         replica = replicas[number % len(replicas)]
         wait(lambda: self.ask(replica, "CLUSTER", "FAILOVER"))
         wait(lambda: replica.client().role()[0] == b"master")
+        wait(lambda: len({str(self.slots(server)) for server in self.servers}) == 1)
+
+    def slots(self, server):
+        """[(first, last, port of the master)] as this server sees them."""
+        return sorted((first, last, master[1]) for first, last, master, *_ in self.ask(server, "CLUSTER", "SLOTS"))
 
     def owner(self, key):
         slot = self.ask(self.servers[0], "CLUSTER", "KEYSLOT", key)
-        for begin, end, (_, port, *_), *_ in self.ask(self.servers[0], "CLUSTER", "SLOTS"):
+        for begin, end, port in self.slots(self.servers[0]):
             if begin <= slot <= end:
                 return slot, next(s for s in self.servers if s.port == port)
         raise AssertionError(f"nobody has slot {slot}")
@@ -141,6 +146,7 @@ class Cluster:
             self.ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
         for server in [target, source, *masters]:
             self.ask(server, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        wait(lambda: len({str(self.slots(server)) for server in self.servers}) == 1)
 
     def end(self):
         for server in self.servers:

@@ -95,6 +95,10 @@ def connects(client):
     assert client.execute_command("ASKING")
 
 
+def says_who_it_is(client):
+    assert client.client_setname("nginx-experiment")
+
+
 def listens(client):
     library = Library(client, "function", load=False)
     with client.pubsub(ignore_subscribe_messages=False) as pubsub:
@@ -120,7 +124,7 @@ def operates(client):
     assert "redis_version" in client.info()
 
 
-DUTIES = {"experiment-edge": (counts, controls, connects, listens),
+DUTIES = {"experiment-edge": (counts, controls, connects, says_who_it_is, listens),
           "experiment-operator": (counts, controls, connects, listens, operates)}
 
 
