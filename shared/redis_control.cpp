@@ -354,7 +354,7 @@ void RedisControl::write(const Exchange& wants, Answer& answer) {
 
 void RedisControl::hand_out(const Exchange& wants, Answer& answer) {
   answer.allocates = !edge_ || lease_.held();
-  answer.runtime_unreadable = unreadable_;
+  answer.runtime_unreadable = unreadable_ || (!edge_ && !answered_);  // a tool knows nothing by itself
   if (!answer.runtime_written && (fresh_runtime_ || newest_.version != wants.known_runtime)) answer.runtime = newest_;
   if (answer.runtime || answer.runtime_written) fresh_runtime_ = false;
   const bool newer = document_.version > wants.known_document || fresh_document_;

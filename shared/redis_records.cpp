@@ -67,7 +67,7 @@ std::string RedisRecords::keep(const DocumentVersion& document) {
   if (document.version == 0) return error;
   const std::string key = space_ + ":history";
   ask(key,
-      {"HSETNX", key, std::to_string(document.version),
+      {"HSET", key, std::to_string(document.version),
        to_json(document).dump(-1, ' ', false, json::error_handler_t::replace)},
       error);
   if (error.empty() && document.version > kKept)
@@ -78,9 +78,9 @@ std::string RedisRecords::keep(const DocumentVersion& document) {
 std::vector<DocumentVersion> RedisRecords::history(std::string& error) {
   std::vector<DocumentVersion> documents;
   const std::string key = space_ + ":history";
-  const RedisReply reply = ask(key, {"HVALS", key}, error);
-  for (const RedisReply& item : reply.items) {
-    if (auto document = read_document(item.text)) documents.push_back(std::move(*document));
+  const RedisReply reply = ask(key, {"HGETALL", key}, error);
+  for (std::size_t i = 1; i < reply.items.size(); i += 2) {
+    if (auto document = read_document(reply.items[i].text)) documents.push_back(std::move(*document));
   }
   std::sort(documents.begin(), documents.end(),
             [](const DocumentVersion& a, const DocumentVersion& b) { return a.version > b.version; });

@@ -48,7 +48,9 @@ def test_status_says_where_it_is_applied(state):
 
 def test_status_follows_until_it_is_interrupted(state):
     command = [BINARY, "status", "checkout", "--watch", "--state", state]
-    tool = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # Where tests run in the background, interrupts are ignored, and that is inherited.
+    tool = subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         first = [tool.stdout.readline() for _ in range(3)]
         assert first[1] == "checkout: running\n"

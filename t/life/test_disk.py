@@ -75,8 +75,9 @@ def test_a_full_disk_keeps_counts_in_the_zone(full_disk):
     assert by_variant(edge.metrics(), "exposures_total") == total(crowds, "exposed")
     assert not all_of_it() and not list(edge.state.glob("**/*.tmp"))
     told = [re.sub(r"^.*?experiment: ", "", line) for line in edge.lines(r"\[(error|crit)\]")]
-    # By each leader at most once in ten seconds, and once by the workers that the reload ended.
-    assert len(told) <= 4 and len(set(told)) == 1, told
+    # Of counters and of what the edge does: by each leader at most once in ten seconds, and of counters once by the
+    # workers that the reload ended.
+    assert len(told) <= 8 and len(set(told)) <= 2, told
     make_room()
     edge.wait(all_of_it, seconds=8)
     fill()
