@@ -12,8 +12,8 @@ class Authority:
         self.folder.chmod(0o755)
         self.ca, self.key = self.folder / f"{name}.ca.pem", self.folder / f"{name}.ca.key"
         self.made = 0
-        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-                     "-subj", f"/CN={name} authority", "-keyout", self.key, "-out", self.ca)
+        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                     "-days", "30", "-subj", f"/CN={name} authority", "-keyout", self.key, "-out", self.ca)
 
     def openssl(self, *args):
         done = subprocess.run(["openssl", *map(str, args)], cwd=self.folder, capture_output=True, text=True)
@@ -32,7 +32,7 @@ class Authority:
         return certificate, key
 
     def server(self, *names, days=30):
-        """`names`: as in subjectAltName, "DNS:redis.internal" or "IP:127.0.0.1". Expired with `days` below 0."""
+        """`names`: as in subjectAltName, "DNS:redis.internal" or "IP:127.0.0.1". Expired: `days` below 0."""
         return self.issue("server", f"subjectAltName={','.join(names)}\nextendedKeyUsage=serverAuth\n", days)
 
     def client(self):

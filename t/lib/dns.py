@@ -1,4 +1,4 @@
-"""A name server of a test's own: `names` maps names to IPv4 addresses; whatever else is asked does not exist."""
+"""A name server of a test's own: `names` maps names to IPv4 addresses; nothing else exists."""
 import socket
 import threading
 
@@ -36,5 +36,6 @@ class NameServer:
         self.asked.append(name)
         address = self.names.get(name) if kind == 1 else None
         flags = b"\x81\x80" if name in self.names else b"\x81\x83"
+        count = b"\0\1" if address else b"\0\0"
         record = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(address) if address else b""
-        return query[:2] + flags + b"\0\1" + (b"\0\1" if address else b"\0\0") + b"\0\0\0\0" + question + record
+        return query[:2] + flags + b"\0\1" + count + b"\0\0\0\0" + question + record

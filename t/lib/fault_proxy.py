@@ -4,7 +4,8 @@
         proxy.fault = cut(17)       # of connections that are made from now on
         proxy.drop()                # ends those that there are
 
-A fault is a function of a connection's Flow that is given each piece that the server sent; without one pieces pass.
+A fault is a function of a connection's Flow that is given each piece that the server sent; without one pieces
+pass.
 """
 import contextlib
 import socket
@@ -124,8 +125,8 @@ class FaultProxy:
             with self.lock:
                 self.open |= {client, server}
             fault = self.fault
-            threading.Thread(target=self.pump, args=(client, server, Flow(server), whole), daemon=True).start()
-            threading.Thread(target=self.pump, args=(server, client, Flow(client), fault), daemon=True).start()
+            for way in ((client, server, Flow(server), whole), (server, client, Flow(client), fault)):
+                threading.Thread(target=self.pump, args=way, daemon=True).start()
 
     def pump(self, source, sink, flow, fault):
         with contextlib.suppress(OSError, Cut):
