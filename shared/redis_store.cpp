@@ -53,11 +53,13 @@ void RedisStore::reach(RedisBatch& batch, Answer& answer) {
   for (const std::string& fault : faults) {
     answer.errors.push_back("store: " + fault + (reached ? "" : "; the last known state stays in use"));
   }
-  if (reached && away_) {
+  if (reached && told_away_) {
     const auto away = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - away_since_);
     answer.notices.push_back("store: back after " + std::to_string(away.count()) + " s");
   }
-  if (!reached && !away_) away_since_ = Clock::now();
+  // The first attempt to connect is no outage.
+  if (!reached && !told_away_ && !faults.empty()) away_since_ = Clock::now();
+  told_away_ = !reached && (told_away_ || !faults.empty());
   away_ = !reached;
 }
 

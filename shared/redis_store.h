@@ -70,7 +70,7 @@ class RedisStore : public Store {
   std::map<std::string, Counters> gone_;
   Clock::time_point asked_{};  // when the last poll was answered
   Clock::time_point away_since_{};
-  bool away_ = false, allocated_ = false;
+  bool away_ = false, told_away_ = false, allocated_ = false;
 };
 
 }  // namespace experiment::shared
