@@ -9,7 +9,7 @@ import time
 from lib.client import get
 from lib.crowd import EXPERIMENTS, SERVER, Crowd, roomy, total
 from lib.edge import document, experiment
-from lib.fleet import by_variant
+from lib.fleet import SPACE, by_variant
 
 DEFINITIONS = document(experiment("visit"), experiment("button", unit="account"))
 
@@ -26,8 +26,12 @@ def assert_exact(fleet, client, crowds, seconds=15):
     """What was answered is counted; what an answer was lost of may be."""
     truth = total(crowds, "exposed"), total(crowds, "rewarded")
     doubt = sum(crowd.failures("page", "purchase") for crowd in crowds)
-    exact = lambda: all(0 <= got[k] - want[k] <= 2 * doubt for got, want in zip(told(client), truth)
-                        for k in {*got, *want})
+
+    def exact():
+        if not all(client.hexists(f"{SPACE}:ctl", f"x:{key}") for key in EXPERIMENTS):
+            return False  # the server has forgotten them, and was not told yet
+        return all(0 <= got[k] - want[k] <= 2 * doubt for got, want in zip(told(client), truth)
+                   for k in {*got, *want})
     try:
         fleet[0].wait(exact, seconds=seconds, step=0.2)
     except AssertionError:
