@@ -309,6 +309,7 @@ ControlFields RedisControl::differences(const Runtime& next) const {
 // Nothing could be written: the caller goes on with what is published, but for the kills, which are given to the store
 // when it can take them.
 void RedisControl::keep_kills(const Runtime& from) {
+  if (!edge_) return;  // a tool ends, and what it was to write with it: its caller says so
   Runtime kills;
   kills.kill_all = from.kill_all;
   for (const auto& [key, state] : from.experiments) {

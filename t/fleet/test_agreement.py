@@ -71,6 +71,17 @@ def test_kill_and_resume_hold_everywhere(fleets, server, db):
     assert verbs[0] == "resume" and "kill" in verbs and "publish" in verbs
 
 
+def test_a_kill_that_the_store_refuses_is_no_success(fleets, server, db):
+    fleet = fleets(CONF, count=1, definitions=document(BUTTON))
+    everywhere(fleet, lambda variant, *_: variant)
+    db.config_set("min-replicas-to-write", 1)
+    refused = fleet.ctl("kill", "button", "--reason", "it burns")
+    assert refused.returncode == 4 and "nothing was changed" in refused.stderr, refused.stdout + refused.stderr
+    db.config_set("min-replicas-to-write", 0)
+    fleet.ctl("kill", "button", "--reason", "it burns", check=True)
+    everywhere(fleet, lambda variant, reason, *_: reason == "killed")
+
+
 def test_the_allocator_dies_and_another_takes_over(fleets, server, db):
     fleet = fleets(CONF, definitions=document(BUTTON))
     everywhere(fleet, lambda variant, *_: variant)
