@@ -17,7 +17,7 @@ ASKED = ("epoch", "document")
 
 
 class Fleet:
-    """Has what an Engine has: the newest epoch, its P(best), and sums of what the edges have counted."""
+    """Has what an Engine has: the newest epoch, P(best) as an edge that allocates has it, sums of what was counted."""
 
     def __init__(self, admin_ports):
         self.engines = [Engine(port, EXPERIMENT) for port in admin_ports]
@@ -72,16 +72,12 @@ class Fleet:
         return ["-" if value is None else str(value) for value in values]
 
     @property
-    def _newest(self):
-        return max(self.engines, key=lambda engine: engine.epoch or 0)
-
-    @property
     def epoch(self):
-        return self._newest.epoch
+        return max((engine.epoch for engine in self.engines if engine.epoch is not None), default=None)
 
     @property
     def p_best(self):
-        return self._newest.p_best
+        return next((engine.p_best for engine in self.engines if engine.p_best), {})
 
     @property
     def exposures(self):

@@ -100,7 +100,7 @@ def summarise(site, crowd, engine, view, leader, wrong):
     print(f"  the module counted {engine.exposures} of {visitors} visitors and {engine.rewards} of "
           f"{sum(tally.buyers[EXPERIMENT, variant] for variant in counts)} purchases")
     best = max(TRUE_RATES, key=TRUE_RATES.get)
-    if leader != best:
+    if leader != best and not engine.killed:
         print(f"  Not learned yet: most of the last newcomers got {leader}, not {best}.")
     if tally.released and not engine.killed:
         tally.fault(f"{tally.released} pages came without the variant of their visitor, and nothing was killed")

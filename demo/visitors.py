@@ -65,7 +65,7 @@ class Tally:
 
 
 class Visitor:
-    """`entrances`: Connections of each edge, of which every session takes the next; `views` gets the page views' tasks."""
+    """`entrances`: Connections of each edge, every session takes the next; `views` gets the tasks of page views."""
 
     def __init__(self, number, entrances, tally, rng, views):
         self.number = number
