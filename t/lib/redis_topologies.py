@@ -3,7 +3,9 @@ import contextlib
 import time
 
 import redis
+from redis.crc import key_slot
 
+from lib.redis_cluster import RedisCluster
 from lib.redis_server import RedisServer
 
 
@@ -21,6 +23,7 @@ class Sentinels:
     """A master with replicas, watched by three sentinels under the name "shop"."""
 
     NAME = "shop"
+    PATIENCE_S = 15
 
     def __init__(self, replicas=1, **options):
         self.options = {"repl_diskless_sync_delay": 0, "repl_timeout": 5, **options}
@@ -63,12 +66,21 @@ class Sentinels:
 
     def fail_over(self, kill=False):
         """Another one is the master when it returns."""
-        before = wait(self.master)
+        before, asked = wait(self.master), -self.PATIENCE_S
         if kill:
             before.kill()
-        else:
-            wait(lambda: self.sentinels[0].ask("SENTINEL", "FAILOVER", self.NAME))
-        after = wait(lambda: (now := self.master()) and now is not before and now, seconds=30)
+
+        def changed():
+            nonlocal asked
+            now = self.master()
+            if now and now is not before:
+                return now
+            # Sentinels give up where a replica is slow to follow, and have to be asked again.
+            if not kill and time.monotonic() - asked > self.PATIENCE_S:
+                self.sentinels[0].ask("SENTINEL", "FAILOVER", self.NAME)
+                asked = time.monotonic()
+            return None
+        after = wait(changed, seconds=60)
         if kill:
             before.options["replicaof"] = f"127.0.0.1 {after.port}"
             before.start()
@@ -79,23 +91,11 @@ class Sentinels:
             server.end()
 
 
-class Cluster:
-    """Three masters with a replica each."""
+class Cluster(RedisCluster):
+    """Three masters with a replica each, by default, whose roles and slots move."""
 
     def __init__(self, masters=3, replicas=1, **options):
-        options = {"cluster_enabled": "yes", "cluster_node_timeout": 1000, "repl_diskless_sync_delay": 0, **options}
-        self.servers = [RedisServer(cluster_config_file="nodes.conf", **options) for _ in range(masters * (1 + replicas))]
-        first = self.servers[0]
-        for n, server in enumerate(self.servers[:masters]):
-            slots = range(16384 * n // masters, 16384 * (n + 1) // masters)
-            self.ask(server, "CLUSTER", "ADDSLOTSRANGE", slots[0], slots[-1])
-        for server in self.servers[1:]:
-            self.ask(server, "CLUSTER", "MEET", "127.0.0.1", first.port)
-        wait(lambda: all(len(self.nodes(s)) == len(self.servers) for s in self.servers))
-        for n, replica in enumerate(self.servers[masters:]):
-            master = self.ask(self.servers[n % masters], "CLUSTER", "MYID")
-            wait(lambda: self.ask(replica, "CLUSTER", "REPLICATE", master))
-        wait(lambda: all(b"cluster_state:ok" in self.ask(s, "CLUSTER", "INFO") for s in self.servers))
+        super().__init__(masters, replicas, node_timeout_ms=1000, repl_diskless_sync_delay=0, **options)
         wait(lambda: sum(s.client().role()[0] == b"slave" for s in self.servers) == masters * replicas)
 
     @staticmethod
@@ -103,9 +103,6 @@ class Cluster:
         with server.client() as client:
             client.response_callbacks.clear()
             return client.execute_command(*words)
-
-    def nodes(self, server):
-        return self.ask(server, "CLUSTER", "NODES").decode().splitlines()
 
     @property
     def url(self):
@@ -120,23 +117,17 @@ class Cluster:
         replica = replicas[number % len(replicas)]
         wait(lambda: self.ask(replica, "CLUSTER", "FAILOVER"))
         wait(lambda: replica.client().role()[0] == b"master")
-        wait(lambda: len({str(self.slots(server)) for server in self.servers}) == 1)
+        wait(self.same_everywhere)
 
-    def slots(self, server):
-        """[(first, last, port of the master)] as this server sees them."""
-        return sorted((first, last, master[1]) for first, last, master, *_ in self.ask(server, "CLUSTER", "SLOTS"))
-
-    def owner(self, key):
-        slot = self.ask(self.servers[0], "CLUSTER", "KEYSLOT", key)
-        for begin, end, port in self.slots(self.servers[0]):
-            if begin <= slot <= end:
-                return slot, next(s for s in self.servers if s.port == port)
-        raise AssertionError(f"nobody has slot {slot}")
+    def same_everywhere(self):
+        """Whether all nodes tell the same masters of the same slots."""
+        told = lambda server: sorted((first, last, master[1]) for first, last, master, *_
+                                     in self.ask(server, "CLUSTER", "SLOTS"))
+        return len({str(told(server)) for server in self.servers}) == 1
 
     def move(self, key):
         """The slot of this key to another master, key by key, as redis-cli does."""
-        slot, source = self.owner(key)
-        masters = [s for s in self.servers if s.client().role()[0] == b"master"]
+        slot, source, masters = key_slot(key.encode()), self.holder_of(key), self.masters
         target = next(s for s in masters if s is not source)
         source_id, target_id = (self.ask(s, "CLUSTER", "MYID") for s in (source, target))
         self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
@@ -146,8 +137,4 @@ class Cluster:
             self.ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
         for server in [target, source, *masters]:
             self.ask(server, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
-        wait(lambda: len({str(self.slots(server)) for server in self.servers}) == 1)
-
-    def end(self):
-        for server in self.servers:
-            server.end()
+        wait(self.same_everywhere)
