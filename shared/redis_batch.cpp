@@ -14,7 +14,9 @@ bool RedisBatch::run(RedisServers& servers, std::vector<std::string>& faults) {
   then_.clear();
   connections_ = {answers.connections.begin(), answers.connections.end()};
   connections_.erase(0);
-  for (const std::string& fault : answers.faults) faults.push_back(fault);
+  for (const std::string& fault : answers.faults) {
+    faults.push_back("store: " + fault + (answers.away ? "; the last known state stays in use" : ""));
+  }
   for (std::size_t i = 0; i < then.size(); ++i) then[i](answers.replies[i]);
   return !answers.away;
 }

@@ -50,9 +50,7 @@ void RedisStore::reach(RedisBatch& batch, Answer& answer) {
   std::vector<std::string> faults;
   const bool reached = batch.run(*servers_, faults);
   counters_.see(batch.connections());
-  for (const std::string& fault : faults) {
-    answer.errors.push_back("store: " + fault + (reached ? "" : "; the last known state stays in use"));
-  }
+  answer.errors.insert(answer.errors.end(), faults.begin(), faults.end());
   if (reached && told_away_) {
     const auto away = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - away_since_);
     answer.notices.push_back("store: back after " + std::to_string(away.count()) + " s");
