@@ -14,6 +14,8 @@ SANITIZE  ?=
 DURATION  ?= 0
 PORT      ?= 0
 FLEET     ?= 0
+# How many processes run the tests; a file's tests run in one.
+PROCESSES ?= 3
 
 WARNINGS  := -Wall -Wextra -Werror
 # nodelete: what is found when the process ends still has its names.
@@ -25,7 +27,7 @@ MODULE    := $(B)/ngx_http_experiment_module.so
 CTL       := $(B)/experimentctl
 
 PACKAGES  := g++ make nginx nginx-dev libxxhash-dev libssl-dev libboost-math-dev nlohmann-json3-dev libcli11-dev \
-             libgtest-dev libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy cppcheck python3 python3-pytest python3-xxhash python3-hypothesis \
+             libgtest-dev libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy cppcheck python3 python3-pytest python3-pytest-xdist python3-xxhash python3-hypothesis \
              python3-jsonschema python3-redis libhiredis-dev redis-server redis-sentinel openssl valgrind curl procps mount
 BENCH_PACKAGES := valgrind wrk
 
@@ -133,23 +135,25 @@ fuzz: setup $(FUZZ:%=$(B)/fuzz/%) ## look for inputs that break a parser (FUZZ_S
 	    $$found t/fuzz/corpus/$$target 2> $$log || { cat $$log; exit 1; }; \
 	  echo "$$target" $$(grep -E '^stat::number_of_executed_units|^Done' $$log); done
 
+PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider -n $(PROCESSES) --dist loadfile
+
 integration: module ## run the tests against a real nginx; T= selects
 	@$(MAKE) -s -j2 $(CTL)
-	@BUILD=$(B) $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t)
+	@BUILD=$(B) $(PYTEST) $(or $(T),t)
 
 # nginx itself is a binary: the runtime is preloaded into it (t/lib/sanitizer.py), and any report fails its test. The unit tests run
 # under ASan and UBSan in `make unit`.
 asan: ## run the tests against a real nginx, the module instrumented by ASan, UBSan and LeakSanitizer; T= selects
 	@$(MAKE) -s module B=$(B)/asan SANITIZE=address,undefined
 	@$(MAKE) -s -j2 $(B)/asan/experimentctl
-	@BUILD=$(B)/asan $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx t/life)
+	@BUILD=$(B)/asan $(PYTEST) $(or $(T),t/ngx t/life)
 
 test: layers lint unit tsan integration ## everything that CI runs
 	@$(MAKE) -s asan T='t/ngx t/life --ignore=t/ngx/test_learning.py -k "not bad_documents"'
 
 soak: module ## the long runs in full
 	@$(MAKE) -s -j2 $(CTL)
-	@SOAK=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(or $(T),t/ngx t/life t/fleet t/redis)
+	@SOAK=1 $(PYTEST) -n 0 $(or $(T),t/ngx t/life t/fleet t/redis)
 
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: module ## print what requests, steps and merges cost, each beside its baseline (25 minutes)

@@ -1,4 +1,5 @@
 """A real nginx with the module, in a folder of its own."""
+import itertools
 import json
 import os
 import pathlib
@@ -44,10 +45,24 @@ ZONE = """
 """
 
 
+# Tests run in several processes, "gw0" and so on, each with ports of its own, below those that the kernel gives away. The bus of a Redis
+# cluster lies 10,000 above its port: for four processes that is above all of them.
+PORTS = 2500
+FIRST_PORT = 10000 + PORTS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+ports = itertools.cycle(range(FIRST_PORT, FIRST_PORT + PORTS))
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port at which nobody listens, and not one of those given last."""
+    for port in itertools.islice(ports, PORTS):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+    raise AssertionError(f"no port is free from {FIRST_PORT} to {FIRST_PORT + PORTS - 1}")
 
 
 def is_running(pid):
