@@ -2,14 +2,16 @@
 """What a fleet of three edges and a Redis does, measured: how fast a kill holds everywhere, how old an allocation is
 when an edge shows it, what the store is asked in the steady state, and what visitors notice of a store in trouble.
 
-    bench/fleet.py [kill] [push-lost] [allocation] [steady] [faults]      all without one; some minutes
+    bench/fleet.py [kill] [push-lost] [local] [allocation] [steady] [faults]      all without one; some minutes
 
-Times of a kill begin before experimentctl starts and end when the last worker of the last edge has answered as killed.
+Times of a kill begin before experimentctl starts (or the kill file is written) and end when the last worker of the last
+edge has answered as killed.
 """
 import argparse
 import contextlib
 import os
 import pathlib
+import random
 import statistics
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "t"))
 from lib.client import Browser, get  # noqa: E402
-from lib.edge import Edge, document, experiment  # noqa: E402
+from lib.edge import CTL, Edge, document, experiment  # noqa: E402
 from lib.fleet import Fleet, runtime  # noqa: E402
 from lib.load import Connection, request  # noqa: E402
 from lib.redis_server import RedisServer  # noqa: E402
@@ -134,6 +136,50 @@ def push_lost():
             stop.set()
             thread.join()
         print(f"kill, every push connection cut at once: {percentiles(times)}")
+
+
+def local():
+    """Kills on the edge's own machine while the store is dead, and while it hangs: the kill file, and experimentctl on
+    the state directory."""
+    for name, begin in (("dead", RedisServer.kill), ("hanging", RedisServer.pause)):
+        with fleet_of(document(BUTTON), count=1) as (fleet, server):
+            (edge,) = fleet
+            workers = workers_of(fleet)
+            begin(server)
+            print(f"kill on one edge, store {name}: by the kill file {percentiles(file_kills(edge, workers, 30))}; "
+                  f"by experimentctl --state {percentiles(state_kills(edge, workers, 30))}")
+            server.resume() if name == "hanging" else server.start()
+
+
+def file_kills(edge, workers, count):
+    times = []
+    for _ in range(count):
+        began = time.monotonic()
+        edge.kill_file.write_text("button\n")
+        times.append(until(workers, lambda variant, reason, *_: reason == "killed") - began)
+        edge.kill_file.write_text("")
+        resume(edge, workers)
+    return times
+
+
+def state_kills(edge, workers, count):
+    times = []
+    for _ in range(count):
+        began = time.monotonic()
+        tool("kill", "button", "--state", edge.state, "--reason", "bench")
+        times.append(until(workers, lambda variant, reason, *_: reason == "killed") - began)
+        resume(edge, workers)
+    return times
+
+
+def resume(edge, workers):
+    tool("resume", "button", "--state", edge.state, "--reason", "bench")
+    until(workers, lambda variant, *_: variant)
+    time.sleep(random.random())  # a kill falls anywhere between two looks
+
+
+def tool(*args):
+    subprocess.run([str(CTL), *map(str, args)], check=True, capture_output=True, timeout=30)
 
 
 def allocation():
@@ -253,7 +299,7 @@ def faults():
             print(f"  store {name:<24} {min(values):.0f} to {max(values):.0f} us, median {statistics.median(values):.0f}")
 
 
-PARTS = {"kill": kill, "push-lost": push_lost, "allocation": allocation, "steady": steady, "faults": faults}
+PARTS = {"kill": kill, "push-lost": push_lost, "local": local, "allocation": allocation, "steady": steady, "faults": faults}
 
 
 def main():

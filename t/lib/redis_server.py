@@ -18,7 +18,7 @@ import redis
 
 from lib.edge import free_port
 
-PROGRAM = shutil.which("redis-server") or "/usr/bin/redis-server"
+PROGRAM = os.environ.get("REDIS_SERVER") or shutil.which("redis-server") or "/usr/bin/redis-server"  # a Valkey, say
 STARTS = 5  # ports are free when they are looked for, not yet when they are taken
 BUS = 10000  # from a port to that at which nodes of a cluster talk
 
