@@ -534,7 +534,7 @@ def test_isolation_off_touches_nothing(edges, backend):
 def test_cache_off_leaves_the_key_alone_to_isolate(edges, backend):
     location = CACHED.replace("$uri", KEYED) + "experiment_cache off;"
     edge = serve(edges, backend, location)
-    for _ in range(8):
+    for _ in range(30):
         enrolled = Enrolled(edge.port, "/")
         assert enrolled.browser.go("/").header("X-Cache") == "HIT"
         assert read(enrolled.browser.go("/").text)[1] == expected(enrolled.assigned)
