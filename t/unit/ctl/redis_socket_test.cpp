@@ -169,7 +169,7 @@ TEST_F(RedisSocketLogin, ReadsThePasswordAnewForEachConnection) {
   EXPECT_EQ(server_.run({"CLIENT", "KILL", "ID", id}).integer, 1);
   EXPECT_EQ(ping(link, server_.endpoint()).error, "");
   access.password_file = server_.folder().path() + "/missing";
-  RedisSocket missing(access);
+  RedisSocket missing(patient(access));
   const RedisRoundTrip trip = ping(missing, server_.endpoint());
   EXPECT_NE(trip.error.find("the password cannot be read"), std::string::npos);
   EXPECT_TRUE(trip.refused && trip.away);
