@@ -17,8 +17,9 @@ namespace experiment::ngx {
 namespace {
 
 constexpr ngx_msec_t kLeaseMs = 2000;
-constexpr ngx_msec_t kCollectMs = 1000;  // how often the allocator looks
-constexpr ngx_msec_t kFlushMs = 5000;    // how often totals go to the store
+constexpr ngx_msec_t kCollectMs = 1000;    // how often the allocator looks
+constexpr ngx_msec_t kFlushMs = 5000;      // how often totals go to the store
+constexpr ngx_msec_t kFlushAgainMs = 500;  // and how often at most when the store lacks some
 constexpr ngx_msec_t kReportMs = 15000;  // how often the edge reports, and what is counted of requests goes to a fleet
 constexpr std::uint64_t kTellAgainMs = 10000;
 constexpr int kWaitForFirstStepMs = 1000;
@@ -141,10 +142,11 @@ std::unique_ptr<Leader::Step> Leader::next_step() {
   step->input.now_ms = unix_ms();
   step->input.hint = std::exchange(pushed_, false);
   step->input.report = current_report();
-  if (ngx_current_msec - collected_ms_ < kCollectMs) return step;
+  const bool flush = ngx_current_msec - flushed_ms_ >= (mind_->wants_flush() ? kFlushAgainMs : kFlushMs);
+  if (!flush && ngx_current_msec - collected_ms_ < kCollectMs) return step;
   collected_ms_ = ngx_current_msec;
   step->collect = true;
-  if (ngx_current_msec - flushed_ms_ >= kFlushMs) {
+  if (flush) {
     flushed_ms_ = ngx_current_msec;
     step->input.flush = true;
     step->requests = conf_.store && ngx_current_msec - requests_ms_ >= kReportMs;

@@ -1,5 +1,5 @@
 // When to try a server again: after a random part of a window that doubles, 0.1 to 1 s, so that edges which lost a
-// server together do not come back together (full jitter). What only an operator can mend is tried every 5 to 6 s.
+// server together do not come back together (full jitter). What only an operator can mend is tried every 4 to 5 s.
 //
 // Time and random bits are arguments; an object is used by one thread at a time.
 #pragma once
@@ -19,7 +19,7 @@ class Backoff {
   void failed(std::int64_t now_ms, std::uint64_t random, bool refused) noexcept {
     window_ms_ = std::min(std::max(kFirstMs, 2 * window_ms_), kMostMs);
     const auto part = static_cast<std::int64_t>(random % static_cast<std::uint64_t>(window_ms_ + 1));
-    until_ms_ = now_ms + (refused ? kRefusedMs + static_cast<std::int64_t>(random % (kMostMs + 1)) : part);
+    until_ms_ = now_ms + (refused ? kRefusedMs - static_cast<std::int64_t>(random % (kMostMs + 1)) : part);
   }
   void succeeded() noexcept { *this = {}; }
 

@@ -10,6 +10,7 @@ namespace experiment::shared {
 namespace {
 
 constexpr std::int64_t kSayAgainMs = 10 * 1000;
+constexpr std::size_t kMostCauses = 64;  // of that time: a store that is broken in ever new ways fills no log
 constexpr std::size_t kMaxKillFileBytes = 1 << 20;
 constexpr int kTries = 3;  // against others who write at the same time
 
@@ -173,18 +174,19 @@ std::vector<Message> Conductor::flush(Counters totals, std::int64_t now_ms) {
 }
 
 void Conductor::say_again(Severity severity, const std::string& text, std::int64_t now_ms) {
-  auto [place, fresh] = said_.try_emplace(text, now_ms);
-  if (!fresh && now_ms >= place->second && now_ms - place->second < kSayAgainMs) return;
-  place->second = now_ms;
-  if (said_.size() > 64) said_.clear();
-  say(severity, text);
+  for (auto said = said_.begin(); said != said_.end();) {
+    const bool recent = now_ms >= said->second && now_ms - said->second < kSayAgainMs;
+    said = recent ? std::next(said) : said_.erase(said);
+  }
+  if (said_.size() < kMostCauses && said_.try_emplace(text, now_ms).second) say(severity, text);
 }
 
 // Takes over what is newer in the store. Returns: whether document or runtime changed.
 bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
   allocates_ = answer.allocates;
+  wants_flush_ = answer.counters_wanted;
   for (const auto& error : answer.errors) say_again(Severity::kError, error, now_ms);
-  for (const auto& notice : answer.notices) say(Severity::kNotice, notice);
+  for (const auto& notice : answer.notices) say_again(Severity::kNotice, notice, now_ms);
   bool changed = false;
   if (answer.others) {
     others_ = std::move(*answer.others);

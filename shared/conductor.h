@@ -65,6 +65,8 @@ class Conductor {
   const std::map<std::string, std::vector<double>>& p_best() const noexcept { return p_best_; }
   // Totals of this instance that the store has: of epochs whose blocks the zone has dropped as well.
   const Counters& own() const noexcept { return own_; }
+  // Whether the store waits for totals that it lacks: a step with `flush` is due before its turn.
+  bool wants_flush() const noexcept { return wants_flush_; }
   // Unix time of the totals that the store last took; 0: none yet.
   std::int64_t flushed_ms() const noexcept { return flushed_ms_; }
 
@@ -104,6 +106,7 @@ class Conductor {
   Counters others_;
   std::uint64_t others_mark_ = 0;
   std::int64_t flushed_ms_ = 0;
+  bool wants_flush_ = false;
   std::string kill_text_;
   std::map<std::string, std::vector<double>> p_best_;
   std::uint64_t changes_ = 0;

@@ -12,6 +12,8 @@ namespace {
 
 constexpr int kMaxRedirects = 5;  // of one call
 constexpr int kMaxRounds = 20;    // redirects, each to a server that may lack the library; another master
+// Until a library that was refused is tried again: what only an operator can mend, and what passes.
+constexpr std::chrono::seconds kLoadAgain{60}, kLoadSoon{1};
 
 RedisReply link_error(const std::string& text) {
   RedisReply reply;
@@ -100,8 +102,7 @@ void RedisCalls::send(const RedisEndpoint& server, const std::vector<Item*>& ite
   if (loads) loaded_.insert(server);
   const bool whole = trip.replies.size() == commands.size();
   if (!whole) not_answered(server, trip);
-  if (loads && !trip.replies.empty() && trip.replies[0].is_error())
-    fault(describe(server) + ": the library cannot be loaded: " + printable(trip.replies[0].text));
+  if (loads && !trip.replies.empty()) loaded(server, trip.replies[0]);
   bool master = whole;
   std::size_t at = loads ? 1 : 0;
   for (Item* item : items) {
@@ -162,9 +163,18 @@ bool RedisCalls::redirect(const RedisEndpoint& server, Item& item) {
 }
 
 bool RedisCalls::load_first(const RedisEndpoint& server) {
-  if (loaded_.count(server) > 0) return false;
+  const auto refused = servers_.unloadable.find(server);
+  const bool waits = refused != servers_.unloadable.end() && servers_.now < refused->second.until;
+  if (waits || loaded_.count(server) > 0) return false;
   load_.insert(server);
   return true;
+}
+
+void RedisCalls::loaded(const RedisEndpoint& server, const RedisReply& reply) {
+  servers_.unloadable.erase(server);
+  if (!reply.is_error()) return;
+  const auto wait = is_passing(fault_of(reply)) ? kLoadSoon : kLoadAgain;
+  servers_.unloadable[server] = {printable(reply.text), servers_.now + wait};
 }
 
 bool RedisCalls::from_the_start(Item& item) {
@@ -185,6 +195,10 @@ void RedisCalls::end(const RedisEndpoint& server, const RedisReply& reply, Redis
   if (fault == RedisFault::kMoved || fault == RedisFault::kAsk)
     line +=
         servers_.masters.is_cluster() ? "redirects do not end: " : "is a node of a cluster, expected redis+cluster: ";
+  const bool missing = fault == RedisFault::kNoFunction || fault == RedisFault::kNoScript;
+  const auto refused = servers_.unloadable.find(server);
+  if (missing && refused != servers_.unloadable.end())
+    return this->fault(line + "the library is missing, and cannot be loaded: " + refused->second.why);
   if (fault == RedisFault::kNoFunction && !servers_.may_load)
     line += "the library is missing, and is not loaded from here: ";
   this->fault(line + printable(reply.text));

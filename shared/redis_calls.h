@@ -5,6 +5,7 @@
 // known.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -23,13 +24,20 @@ std::string command_of(const RedisCall& call, bool by_script);
 // FUNCTION LOAD REPLACE of the library, or SCRIPT LOAD of its script.
 std::string load_command(bool by_script);
 
+struct RefusedLibrary {
+  std::string why;
+  std::chrono::steady_clock::time_point until;  // then it is tried again: the library has 24 kB
+};
+
 class RedisCalls {
  public:
   struct Servers {
     RedisLink& link;
     RedisMasters& masters;
-    std::set<RedisEndpoint>& scripted;  // those without functions
+    std::set<RedisEndpoint>& scripted;                    // those without functions
+    std::map<RedisEndpoint, RefusedLibrary>& unloadable;  // those that refused to load the library
     bool may_load;
+    std::chrono::steady_clock::time_point now;
   };
   // `look`: looks for masters, if it is time. Returns: what went wrong.
   RedisCalls(const Servers& servers, std::function<std::vector<std::string>()> look)
@@ -60,6 +68,7 @@ class RedisCalls {
   bool goes_on(const RedisEndpoint& server, Item& item, RedisFault fault);
   bool redirect(const RedisEndpoint& server, Item& item);
   bool load_first(const RedisEndpoint& server);
+  void loaded(const RedisEndpoint& server, const RedisReply& reply);
   static bool from_the_start(Item& item);
   static bool to_the_same(const RedisEndpoint& server, Item& item);
   void end(const RedisEndpoint& server, const RedisReply& reply, RedisFault fault);

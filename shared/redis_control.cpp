@@ -69,6 +69,7 @@ void RedisControl::ask(RedisBatch& batch) {
   call.key = key_;
   call.words = {"HMGET", key_, "v", "lease"};
   batch.add(std::move(call), [this](const RedisReply& reply) {
+    refusal_ = reply.is_error() && is_of_key(reply) ? reply.text : "";
     if (!reply.is_array() || reply.items.size() != 2) return;
     answered_ = true;
     seen_ = number_of(reply.items[0]);
@@ -77,6 +78,7 @@ void RedisControl::ask(RedisBatch& batch) {
 }
 
 void RedisControl::settle(Answer& answer) {
+  if (!refusal_.empty()) answer.errors.push_back(key_ + ": " + refusal_ + "; the last known state stays in use");
   if (!answered_) return;
   if (!lease_.held() && lease_.wanted()) {
     RedisBatch batch;
@@ -133,6 +135,7 @@ void RedisControl::take_changes(const RedisReply& reply, Answer& answer) {
   newest_.version = known_ >> kNumberShift;
   refresh();
   if (full) lack_what_is_missing(there);
+  forgotten_ = forgotten_ || broken;
   if (broken) {
     answer.notices.push_back(key_ + ": the store went back to an earlier state" +
                              (ahead_.empty() ? "" : "; what it has forgotten is given back"));

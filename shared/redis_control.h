@@ -16,6 +16,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "shared/reconcile.h"
@@ -44,6 +45,9 @@ class RedisControl {
   void offer(const StoredDocument& known);
   // Moves when runtime() does.
   std::uint64_t revision() const noexcept { return revision_; }
+
+  // Whether the store was seen to have gone back to an earlier state; says so once.
+  bool take_forgotten() noexcept { return std::exchange(forgotten_, false); }
 
   // Whether the last ask() was answered.
   bool answered() const noexcept { return answered_; }
@@ -83,11 +87,13 @@ class RedisControl {
   RedisLease lease_;
 
   bool answered_ = false;
+  std::string refusal_;                 // why the key could not be read
   std::uint64_t known_ = 0, seen_ = 0;  // change ids: of what was read, and of what the store was seen to have
   Runtime newest_;
   DocumentVersion document_;
   std::uint64_t revision_ = 0;
   bool fresh_runtime_ = false, fresh_document_ = false;  // something that no answer had yet
+  bool forgotten_ = false;
   bool unreadable_ = false;      // a part of the runtime state cannot be read, and none is known
   std::set<std::string> ahead_;  // fields that this node has to give back
   std::map<std::string, ExperimentRuntime> rewritten_;

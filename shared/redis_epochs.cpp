@@ -9,6 +9,7 @@ namespace {
 constexpr std::size_t kCallsAtOnce = 50;
 constexpr std::size_t kWordsOfCall = 64;
 constexpr auto kAllAgain = std::chrono::hours(1);
+constexpr auto kSendAgain = std::chrono::minutes(1);
 constexpr const char* kFieldsOfPage = "500";
 constexpr std::size_t kNamesOfSweep = 1000;    // a small hash is one page, whatever it is asked for
 constexpr const char* kIdleMinutes = "43200";  // 30 days
@@ -49,6 +50,11 @@ void RedisEpochs::note_all(const Runtime& runtime) {
     note(key, {}, state);
     sweeps_.push_back({counters_.key_of(key, state.generation), "0"});
   }
+}
+
+void RedisEpochs::postpone() {
+  forget();
+  due_ = Clock::now() + kSendAgain;
 }
 
 void RedisEpochs::forget() {

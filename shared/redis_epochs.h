@@ -25,6 +25,8 @@ class RedisEpochs {
   // This node has begun to allocate, or it still does and it is time again: nothing is taken for done.
   void note_all(const Runtime& runtime);
   bool due() const { return Clock::now() >= due_; }
+  // The store has forgotten something: nodes get the time to send their vectors again before epochs are sealed anew.
+  void postpone();
   // This node does not allocate any more.
   void forget();
   void work(RedisBatch& batch, std::vector<std::string>& errors);

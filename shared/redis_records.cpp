@@ -120,14 +120,17 @@ std::vector<EdgeReport> RedisRecords::edges(std::string& error) {
   return reports;
 }
 
-void RedisRecords::report(RedisBatch& batch, const std::string& instance, const std::string& text) {
+void RedisRecords::report(RedisBatch& batch, const std::string& instance, const std::string& text,
+                          std::vector<std::string>& errors) {
   const auto now = Clock::now();
   if (text == reported_ && now < report_due_) return;
   RedisCall call;
   call.key = space_ + ":edges";
   call.function = "experiment_report";
   call.words = {instance, text};
-  batch.add(std::move(call), [this, text, now](const RedisReply& reply) {
+  batch.add(std::move(call), [this, text, now, &errors](const RedisReply& reply) {
+    if (reply.is_error() && is_of_key(reply))
+      errors.push_back(space_ + ":edges: " + reply.text + "; experimentctl does not see this edge");
     if (reply.is_error()) return;
     reported_ = text;
     report_due_ = now + kReportAgain;

@@ -24,7 +24,8 @@ class RedisRecords {
   std::vector<AuditEntry> audit(std::size_t most, std::string& error);
   std::vector<EdgeReport> edges(std::string& error);
   // Writes an edge's report where it changed, or the store's copy gets old.
-  void report(RedisBatch& batch, const std::string& instance, const std::string& text);
+  void report(RedisBatch& batch, const std::string& instance, const std::string& text,
+              std::vector<std::string>& errors);
 
  private:
   using Clock = std::chrono::steady_clock;

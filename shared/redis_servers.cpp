@@ -1,5 +1,6 @@
 #include "shared/redis_servers.h"
 
+#include <map>
 #include <optional>
 #include <set>
 #include <utility>
@@ -12,7 +13,7 @@ namespace experiment::shared {
 
 struct RedisServers::State {
   State(StoreUrl url, RedisLink& given, bool load, SteadyClock now)
-      : link(given), may_load(load), masters(std::move(url), given, std::move(now)) {}
+      : link(given), may_load(load), now(now), masters(std::move(url), given, now) {}
 
   // Looks for masters, if it is time, and tells the link what follows. What goes wrong is told by the next call().
   void look() {
@@ -25,8 +26,10 @@ struct RedisServers::State {
 
   RedisLink& link;
   const bool may_load;
+  const SteadyClock now;
   RedisMasters masters;
   std::set<RedisEndpoint> scripted;  // servers without functions
+  std::map<RedisEndpoint, RefusedLibrary> unloadable;
   std::vector<std::string> untold;
   std::string channel, channel_key;
   std::optional<RedisEndpoint> listening;
@@ -38,10 +41,11 @@ RedisServers::~RedisServers() = default;
 
 RedisAnswers RedisServers::call(const std::vector<RedisCall>& calls) {
   State& state = *state_;
-  RedisCalls round({state.link, state.masters, state.scripted, state.may_load}, [&state] {
-    state.look();
-    return std::exchange(state.untold, {});
-  });
+  RedisCalls round({state.link, state.masters, state.scripted, state.unloadable, state.may_load, state.now()},
+                   [&state] {
+                     state.look();
+                     return std::exchange(state.untold, {});
+                   });
   return round.run(calls);
 }
 

@@ -28,10 +28,15 @@ Answer RedisStore::exchange(const Exchange& wants) {
   if (due) control_.ask(batch);
   if (wants.counters) flush(wants, batch, answer);
   if (due) ask_totals(wants, answer, batch);
-  if (due && wants.report) records_.report(batch, options_.instance, *wants.report);
+  if (due && !wants.counters) counters_.probe(batch, answer.errors);
+  if (due && wants.report) records_.report(batch, options_.instance, *wants.report, answer.errors);
   reach(batch, answer);
   if (due && control_.answered()) asked_ = Clock::now();
   if (due) control_.settle(answer);
+  if (control_.take_forgotten()) {
+    counters_.forgotten();
+    epochs_.postpone();
+  }
   if (wants.counters && !away_) {
     flush(wants, batch, answer);  // what a new connection put in doubt
     reach(batch, answer);
@@ -39,6 +44,7 @@ Answer RedisStore::exchange(const Exchange& wants) {
   answer.counters_written = wants.counters && counters_.has(options_.instance, *wants.counters);
   control_.write(wants, answer);
   tend_epochs(answer);
+  answer.counters_wanted = counters_.wanted();
   if (!wants.counters_only) control_.hand_out(wants, answer);
   answer.others_mark = counters_.mark();
   if (answer.others_mark != wants.known_others) answer.others = counters_.others();

@@ -47,6 +47,8 @@ struct Answer {
   bool runtime_conflict = false;      // somebody else wrote first
   bool runtime_unreadable = false;    // there is one, and it cannot be read: kills may be in it, so this is not "none"
   bool counters_written = false;
+  // The store takes counters again that it lacks: it came back, or forgot them. To be offered before their turn.
+  bool counters_wanted = false;
   std::optional<Counters>
       own;  // with counters_written: all of this instance's totals, those that its zone has dropped included
   std::optional<Counters> others;  // sum over the other instances, when it changed since known_others

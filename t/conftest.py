@@ -33,8 +33,7 @@ def backend():
     server.close()
 
 
-@pytest.fixture
-def edges():
+def made_edges():
     """Makes edges that are ended with the test: edges(conf, definitions=...). KEEP=1 leaves their folders."""
     made = []
     # Not under pytest's own folder: another pytest that starts closes that to everybody else, and workers run as nobody.
@@ -60,3 +59,7 @@ def edges():
     else:
         shutil.rmtree(root, ignore_errors=True)
     assert not errors, "\n".join(errors)
+
+
+edges = pytest.fixture(made_edges, name="edges")
+module_edges = pytest.fixture(made_edges, scope="module", name="module_edges")  # of all tests of a file

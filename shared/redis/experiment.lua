@@ -23,7 +23,7 @@
 --   lease lease_until       "<instance> <counter>" and unix ms; they do not count as a change
 -- NS:edges, a hash of reports: <instance> -> "<unix s>;<JSON>"
 
-local VERSION = 1
+local VERSION = 2
 local FORMAT = '1'
 local MAX = 9007199254740991           -- 2^53 - 1: up to here a Lua number is exact
 local MERGE_EPOCHS = 16                -- of one merge: a call must not keep others waiting
@@ -623,15 +623,17 @@ local function register(name, callback, flags)
   }
 end
 
+-- A full store takes what makes room, and kills with the state that they are part of; counters would fill it further.
+local EVEN_FULL = {'allow-oom'}
 register('experiment_merge', merge, {})
 register('experiment_totals', totals, {'no-writes'})
-register('experiment_seal', seal, {})
-register('experiment_open', open, {})
-register('experiment_sweep', sweep, {'allow-oom'})  -- it makes room
-register('experiment_write', change, {})
+register('experiment_seal', seal, EVEN_FULL)
+register('experiment_open', open, EVEN_FULL)
+register('experiment_sweep', sweep, EVEN_FULL)
+register('experiment_write', change, EVEN_FULL)
 register('experiment_changes', changes, {'no-writes'})
-register('experiment_lease', lease, {})
-register('experiment_release', release, {})
+register('experiment_lease', lease, EVEN_FULL)
+register('experiment_release', release, EVEN_FULL)
 register('experiment_report', report, {})
 
 redis.register_function{

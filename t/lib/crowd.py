@@ -69,6 +69,10 @@ class Crowd:
         return self
 
     def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        """Returns when the last one has been answered."""
         self.stopping.set()
         for thread in self.threads:
             thread.join()

@@ -77,7 +77,7 @@ def test_a_replica_answers_reads_and_refuses_writes(servers):
     work(library)
     caught_up(master, replica)
     there = Library(replica.client(decode_responses=True), "function", load=False)  # it came with the data
-    assert there.version() == 1
+    assert there.version() == 2
     assert there.totals(COUNTERS, 0, "a") == library.totals(COUNTERS, 0, "a")
     assert sorted(map(str, there.changes(CONTROL, 0))) == sorted(map(str, library.changes(CONTROL, 0)))
     assert there.client.execute_command("FCALL_RO", "experiment_totals", 1, COUNTERS, 0, "") == \
@@ -127,7 +127,7 @@ def test_a_server_that_was_killed_has_what_its_log_has(servers, form, options):
     assert contents(client) == before
     again = Library(client, form, load=False)
     if form == "function":
-        assert again.version() == 1
+        assert again.version() == 2
     else:  # scripts are not kept; who calls one has it at hand
         with pytest.raises(redis.exceptions.NoScriptError):
             again.version()
@@ -142,11 +142,11 @@ def test_a_server_that_was_stopped_has_what_it_saved(servers):
     before = contents(library.client)
     server.restart()
     client = server.client(decode_responses=True)
-    assert contents(client) == before and Library(client, "function", load=False).version() == 1
+    assert contents(client) == before and Library(client, "function", load=False).version() == 2
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_without_memory_merges_are_refused_whole_and_a_sweep_makes_room(servers, form):
+def fill(servers, form):
+    """A server without any room left, and what it holds."""
     server = servers(maxmemory_policy="noeviction")
     library = Library(server.client(decode_responses=True), form)
     for n in range(100):
@@ -155,16 +155,34 @@ def test_without_memory_merges_are_refused_whole_and_a_sweep_makes_room(servers,
     library.write(CONTROL, 0, 1, "c", "doc", "x" * 1000)
     before = contents(library.client)
     library.client.config_set("maxmemory", library.client.info("memory")["used_memory"] - 1000)
-    for name, key, *arguments in (
-            ("merge", COUNTERS, "i5", 5, "1,3"), ("merge", COUNTERS, "new", 5, "1,2", 7, "1"),
-            ("seal", COUNTERS, 5, ""), ("write", CONTROL, 2**20 + 1, 1, "c", "doc", "x"),
-            ("lease", CONTROL, "a", 1000), ("report", EDGES, "a", "{}")):
+    return library, before
+
+
+MERGES = [("merge", COUNTERS, "i5", 5, "1,3"), ("merge", COUNTERS, "new", 5, "1,2", 7, "1"), ("report", EDGES, "a", "{}")]
+STATE = [("seal", COUNTERS, 5, ""), ("open", COUNTERS, 7, ""), ("write", CONTROL, 2**20 + 1, 1, "c", "kills", "x"),
+         ("lease", CONTROL, "a", 1000), ("release", CONTROL, "a")]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_memory_merges_are_refused_whole_and_a_sweep_makes_room(servers, form):
+    library, before = fill(servers, form)
+    refused = MERGES if form == "function" else MERGES + STATE[:-1]
+    for name, key, *arguments in refused:
         assert library.refusal(name, [key], *arguments).startswith("OOM ")
     assert contents(library.client) == before
     assert library.totals(COUNTERS, 0, "", 5) == [100, "5", "100,200", ""]
     assert library.changes(CONTROL, 0)[:2] == [2**20 + 1, 1]
     assert library.sweep(COUNTERS, WEEK, *(f"s:6:i{n}" for n in range(100))) == 100
     assert library.merge(COUNTERS, "i5", 5, "1,3") == [101, 0, 1]
+
+
+def test_without_memory_functions_take_kills_leases_and_epochs(servers):
+    library, _ = fill(servers, "function")
+    answers = [library.call(name, [key], *arguments) for name, key, *arguments in STATE]
+    assert answers == [1, 1, [1, 2 * 2**20 + 1], [1, "a", 1000], 1]
+    assert library.client.hget(CONTROL, "kills") == "x"
+    for name, key, *arguments in MERGES:
+        assert library.refusal(name, [key], *arguments).startswith("OOM ")
 
 
 def test_a_server_without_enough_replicas_refuses_writes(servers):
@@ -182,8 +200,8 @@ def test_a_server_without_enough_replicas_refuses_writes(servers):
 
 def test_another_version_replaces_the_library(client):
     library = Library(client, "function")
-    newer = LIBRARY.replace("local VERSION = 1\n", "local VERSION = 2\n")
+    newer = LIBRARY.replace("local VERSION = 2\n", "local VERSION = 3\n")
     client.execute_command("FUNCTION", "LOAD", "REPLACE", newer)
-    assert library.version() == 2
+    assert library.version() == 3
     library.load()
-    assert library.version() == 1
+    assert library.version() == 2

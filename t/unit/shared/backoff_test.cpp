@@ -47,7 +47,7 @@ TEST(Backoff, WhatIsRefusedWaitsLonger) {
   backoff.failed(0, 0, true);
   EXPECT_EQ(backoff.wait_ms(0), 5000);
   backoff.failed(0, 1000, true);
-  EXPECT_EQ(backoff.wait_ms(0), 6000);
+  EXPECT_EQ(backoff.wait_ms(0), 4000);
 }
 
 TEST(Backoff, SuccessForgets) {

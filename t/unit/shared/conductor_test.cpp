@@ -36,6 +36,8 @@ class StagedStore : public Store {
     last = wants;
     Answer answer = told(wants);
     answer.allocates = allocates;
+    answer.counters_wanted = counters_wanted;
+    for (int i = 0; i < errors; ++i) answer.errors.push_back("fault " + std::to_string(first_error + i));
     return answer;
   }
   Answer told(const Exchange& wants) {
@@ -63,7 +65,8 @@ class StagedStore : public Store {
   std::vector<AuditEntry> audit(std::size_t most, std::string& error) override { return files_.audit(most, error); }
   std::vector<EdgeReport> edges(std::string& error) override { return files_.edges(error); }
 
-  bool read_only = false, loses_answers = false, allocates = true;
+  bool read_only = false, loses_answers = false, allocates = true, counters_wanted = false;
+  int errors = 0, first_error = 0;     // in each answer
   Exchange last;                       // that was asked
   std::function<void()> before_write;  // once
   int exchanges = 0;
@@ -168,6 +171,38 @@ TEST_F(ConductorTest, ADocumentTakesEffectAndIsStored) {
   const auto stored = decode_runtime(read("state/runtime.json"), error);
   ASSERT_TRUE(stored) << error;
   EXPECT_EQ(encode_runtime(*stored), encode_runtime(leader.mind->runtime()));
+}
+
+TEST_F(ConductorTest, WantsAFlushWhenTheStoreWantsCounters) {
+  Leader leader = lead();
+  step(leader);
+  EXPECT_FALSE(leader.mind->wants_flush());
+  leader.store->counters_wanted = true;
+  step(leader);
+  EXPECT_TRUE(leader.mind->wants_flush());
+  leader.store->counters_wanted = false;
+  step(leader, Counters(), true);
+  EXPECT_FALSE(leader.mind->wants_flush());
+}
+
+TEST_F(ConductorTest, ACauseIsSaidOnceInTenSeconds) {
+  Leader leader = lead();
+  leader.store->errors = 1;
+  int said = 0;
+  for (int i = 0; i < 80; ++i) said += says(step(leader), "fault 0") ? 1 : 0;
+  EXPECT_EQ(said, 2) << "in twenty seconds";
+}
+
+TEST_F(ConductorTest, ManyCausesAtOnceFillNoLog) {
+  Leader leader = lead();
+  leader.store->errors = 100;
+  std::size_t said = step(leader).size();
+  EXPECT_GE(said, 50u);
+  for (int i = 0; i < 20; ++i) {
+    leader.store->first_error += 100;
+    said += step(leader).size();
+  }
+  EXPECT_LE(said, 64u);
 }
 
 TEST_F(ConductorTest, AnIdleStepIsOneExchange) {

@@ -53,6 +53,12 @@ class FleetStoreTest : public ::testing::Test {
     wants.learning = std::vector<std::string>{};
     return store.exchange(wants);
   }
+  // What it does in between, where it only looks for what is new.
+  static bool wants_counters(Store& store) {
+    Exchange wants;
+    wants.learning = std::vector<std::string>{};
+    return store.exchange(wants).counters_wanted;
+  }
   Counters fleet() {
     auto others = backend_.remote({})->exchange({}).others;
     return others ? *others : Counters();
@@ -120,6 +126,91 @@ TEST_F(FleetStoreTest, CountersAreExactAfterTheServerForgotThem) {
   flush(*a, {{key, {5, 1}}});
   flush(*b, {{key, {4, 2}}});
   EXPECT_EQ(fleet(), (Counters{{key, {9, 3}}}));
+}
+
+TEST_F(FleetStoreTest, CountersAreWantedByAServerThatCameBack) {
+  auto a = edge(kInstanceA, "a");
+  const CounterKey key{"x", 1, 5};
+  flush(*a, {{key, {3, 1}}});
+  EXPECT_FALSE(wants_counters(*a));
+  backend_.redis.end(SIGKILL);
+  EXPECT_FALSE(wants_counters(*a));
+  backend_.redis.start();
+  EXPECT_TRUE(wait_until([&] { return wants_counters(*a); }));
+  EXPECT_FALSE(flush(*a, {{key, {3, 1}}}).counters_wanted);
+  EXPECT_EQ(fleet(), (Counters{{key, {3, 1}}}));
+}
+
+TEST_F(FleetStoreTest, CountersAreWantedByAServerThatForgotThemOverTheSameConnection) {
+  auto a = edge(kInstanceA, "a");
+  const CounterKey key{"x", 1, 5}, later{"x", 1, 6};
+  backend_.publish("{}");
+  flush(*a, {{key, {3, 1}}, {later, {4, 1}}});
+  EXPECT_FALSE(wants_counters(*a));
+  backend_.redis.run({"FLUSHALL"});
+  EXPECT_TRUE(wants_counters(*a));
+  EXPECT_FALSE(flush(*a, {{key, {3, 1}}, {later, {4, 1}}}).counters_wanted);
+  EXPECT_EQ(fleet(), (Counters{{key, {3, 1}}, {later, {4, 1}}}));
+  backend_.redis.run({"DEL", "test:c:x:1"});
+  EXPECT_TRUE(flush(*a, {{key, {3, 1}}, {later, {5, 1}}}).counters_wanted);
+  flush(*a, {{key, {3, 1}}, {later, {5, 1}}});
+  EXPECT_EQ(fleet(), (Counters{{key, {3, 1}}, {later, {5, 1}}}));
+}
+
+TEST_F(FleetStoreTest, SealedEpochsAreSentAgainToAServerThatForgotThem) {
+  auto a = edge(kInstanceA, "a");
+  const CounterKey key{"x", 1, 5};
+  backend_.publish("{}");
+  flush(*a, {{key, {3, 1}}});
+  backend_.redis.run({"FCALL", "experiment_seal", "1", "test:c:x:1", "5", ""});
+  flush(*a, {{key, {4, 1}}});  // too late
+  EXPECT_EQ(fleet(), (Counters{{key, {3, 1}}}));
+  EXPECT_FALSE(wants_counters(*a));
+  backend_.redis.run({"FLUSHALL"});
+  EXPECT_TRUE(wants_counters(*a));
+  flush(*a, {{key, {4, 1}}});
+  EXPECT_EQ(fleet(), (Counters{{key, {4, 1}}}));
+}
+
+TEST_F(FleetStoreTest, CountersAreWantedWhenAFullServerHasRoomAgain) {
+  auto a = edge(kInstanceA, "a");
+  const CounterKey key{"x", 1, 5}, later{"x", 1, 6};
+  flush(*a, {{key, {3, 1}}});
+  backend_.redis.run({"CONFIG", "SET", "maxmemory", "1"});
+  EXPECT_NE(all(flush(*a, {{key, {4, 1}}, {later, {1, 1}}})), "");
+  EXPECT_FALSE(wants_counters(*a));
+  backend_.redis.run({"CONFIG", "SET", "maxmemory", "0"});
+  EXPECT_TRUE(wants_counters(*a));
+  EXPECT_FALSE(flush(*a, {{key, {4, 1}}, {later, {2, 1}}}).counters_wanted);
+  EXPECT_EQ(fleet(), (Counters{{key, {4, 1}}, {later, {2, 1}}}));
+  EXPECT_FALSE(wants_counters(*a));
+}
+
+TEST_F(FleetStoreTest, AKeyOfAnotherTypeKeepsNothingElseFromTheStore) {
+  auto a = edge(kInstanceA, "a");
+  const CounterKey x{"x", 1, 5}, later{"x", 1, 6}, y{"y", 1, 5};
+  flush(*a, {{x, {3, 1}}});
+  backend_.redis.run({"SET", "test:c:x:1", "text"});
+  EXPECT_NE(all(flush(*a, {{x, {3, 1}}, {later, {2, 1}}, {y, {1, 1}}})).find("test:c:x:1: counters not taken"),
+            std::string::npos);
+  EXPECT_FALSE(wants_counters(*a));
+  EXPECT_FALSE(flush(*a, {{x, {3, 1}}, {later, {2, 1}}, {y, {2, 1}}}).counters_wanted);
+  backend_.redis.run({"DEL", "test:c:x:1"});
+  EXPECT_TRUE(wants_counters(*a));
+  flush(*a, {{x, {3, 1}}, {later, {2, 1}}, {y, {2, 1}}});
+  EXPECT_EQ(fleet(), (Counters{{x, {3, 1}}, {later, {2, 1}}, {y, {2, 1}}}));
+}
+
+TEST_F(FleetStoreTest, AControlKeyOfAnotherTypeIsSaidAndGivenBackWhenItIsGone) {
+  auto a = edge(kInstanceA, "a");
+  backend_.publish("{\"v\":1}");
+  a->exchange({});
+  backend_.redis.run({"SET", "test:ctl", "text"});
+  EXPECT_NE(all(a->exchange({})).find("test:ctl: WRONGTYPE"), std::string::npos);
+  backend_.redis.run({"DEL", "test:ctl"});
+  a->exchange({});
+  EXPECT_EQ(edge(kInstanceB, "b")->exchange({}).errors, std::vector<std::string>());
+  EXPECT_EQ(backend_.remote({})->exchange({}).document->text, "{\"v\":1}");
 }
 
 TEST_F(FleetStoreTest, AnInstanceThatIsGoneIsReplayedFromItsDisk) {

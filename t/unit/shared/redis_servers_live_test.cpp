@@ -159,7 +159,7 @@ TEST_F(RedisServersLive, WhatAUserMayNot) {
   server_.run({"FUNCTION", "FLUSH"});
   const RedisAnswers answers = servers.call({kLease});
   EXPECT_EQ(answers.replies[0].text, "ERR Function not found");
-  EXPECT_NE(faults_of(answers).find("the library cannot be loaded: NOPERM"), std::string::npos) << faults_of(answers);
+  EXPECT_NE(faults_of(answers).find("the library is missing, and cannot be loaded: NOPERM"), std::string::npos) << faults_of(answers);
   server_.run({"CONFIG", "SET", "requirepass", "other"});
   ctl::RedisSocket nobody(patient());
   RedisServers stranger({RedisTopology::kSingle, false, {server_.endpoint()}, ""}, nobody, true);

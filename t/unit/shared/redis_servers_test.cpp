@@ -86,10 +86,42 @@ TEST_F(RedisServersTest, TriesToLoadOnceInACall) {
   library.refuses = "NOPERM this user has no permissions to run the 'function|load' command";
   use("redis://h:1");
   link_.servers["h:1"] = std::ref(library);
-  EXPECT_EQ(call({merge("a"), merge("b")}),
-            "ERR Function not found\nERR Function not found\nfault: h:1: the library cannot be loaded: " +
-                library.refuses + "\nfault: h:1: ERR Function not found\n");
+  EXPECT_EQ(
+      call({merge("a"), merge("b")}),
+      "ERR Function not found\nERR Function not found\nfault: h:1: the library is missing, and cannot be loaded: " +
+          library.refuses + "\n");
   EXPECT_EQ(link_.trips.size(), 2u);
+}
+
+TEST_F(RedisServersTest, ARefusedLibraryIsNotSentAgainForAMinute) {
+  Library library;
+  library.refuses = "NOPERM this user has no permissions to run the 'function|load' command";
+  use("redis://h:1");
+  link_.servers["h:1"] = std::ref(library);
+  const std::string refused = call({merge("a")});
+  link_.take_trips();
+  pass(59'000);
+  EXPECT_EQ(call({merge("a")}), refused);
+  EXPECT_EQ(link_.take_trips(), "h:1 < FCALL:experiment_merge\n");
+  pass(1'000);
+  EXPECT_EQ(call({merge("a")}), refused);
+  EXPECT_EQ(link_.trips.size(), 2u);
+  library.refuses.clear();
+  pass(60'000);
+  EXPECT_EQ(call({merge("a")}), "FCALL experiment_merge 1 a edge 1 2\n");
+}
+
+TEST_F(RedisServersTest, ALibraryThatIsRefusedForTheMomentIsSentAgainSoon) {
+  Library library;
+  library.refuses = "OOM command not allowed when used memory > 'maxmemory'.";
+  use("redis://h:1");
+  link_.servers["h:1"] = std::ref(library);
+  const std::string refused = call({merge("a")});
+  EXPECT_EQ(call({merge("a")}), refused);
+  EXPECT_EQ(link_.trips.size(), 3u);
+  library.refuses.clear();
+  pass(1'000);
+  EXPECT_EQ(call({merge("a")}), "FCALL experiment_merge 1 a edge 1 2\n");
 }
 
 TEST_F(RedisServersTest, UsesTheScriptWhereThereAreNoFunctions) {
