@@ -109,6 +109,7 @@ void RedisCalls::send(const RedisEndpoint& server, const std::vector<Item*>& ite
     const bool answered = at < trip.replies.size();
     *item->connection = answered ? trip.connection : 0;
     *item->reply = answered ? std::move(trip.replies[at++]) : link_error(silent_[server].error);
+    if (item->reply->is_error()) item->reply->text = std::string(without_place(item->reply->text));
     const RedisFault kind = fault_of(*item->reply);
     master = master && kind != RedisFault::kReadOnly;
     if (goes_on(server, *item, kind))
