@@ -52,8 +52,8 @@ setup: ## install what is missing (Debian packages), once, and say what
 # --- the module, by nginx's own build --------------------------------------------------------------------------------------
 module: setup $(MODULE) ## build the nginx module against NGINX_SRC (default: Debian's nginx-dev)
 
-# What nginx's configure was run for; the names of the sources too, since it keeps them.
-CONFIGURED := $(NGINX_SRC) $(NGINX_FLAGS) $(SANITIZE_CC) $(sort $(filter %.cpp,$(MODULE_FILES)))
+# What nginx's configure was run for; the names of the sources and headers too, since it keeps them.
+CONFIGURED := $(NGINX_SRC) $(NGINX_FLAGS) $(SANITIZE_CC) $(sort $(filter %.cpp %.h,$(MODULE_FILES)))
 $(B)/ngx_src: FORCE
 	@mkdir -p $(B) && echo "$(CONFIGURED)" | cmp -s - $@ || echo "$(CONFIGURED)" > $@
 FORCE:

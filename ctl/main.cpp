@@ -123,7 +123,7 @@ class CommandLine {
         ->type_name("TEXT");
   }
 
-  void add_key(CLI::App* verb) { verb->add_option("key", key_, "experiment")->required()->type_name("KEY"); }
+  void add_key(CLI::App* verb) { verb->add_option("experiment", key_, "its key")->required()->type_name("KEY"); }
 
   void add_file(CLI::App* verb) {
     verb->add_option("file", file_, "definition document, - for standard input")->required()->type_name("FILE");
@@ -159,7 +159,7 @@ class CommandLine {
 
     CLI::App* verb = add_verb("status", "What do the experiments do, and which edges have applied it?",
                               [this](State& state) { return watch_ ? watch(key_, state) : status(key_, state); });
-    verb->add_option("key", key_, "only this experiment")->type_name("KEY");
+    verb->add_option("experiment", key_, "only this one")->type_name("KEY");
     verb->add_flag("--watch", watch_, "again every two seconds, until it is interrupted");
 
     verb = add_verb("audit", "Who did what, newest first.", [this](State& state) { return audit(limit_, state); });

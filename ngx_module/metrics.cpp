@@ -15,7 +15,7 @@ class Scrape {
   explicit Scrape(ngx_http_request_t* r) noexcept
       : r_(r),
         plan_(current_plan()),
-        text_(plan_, plan_ == nullptr ? shared::Zone() : worker_zone()),
+        text_(plan_, plan_ == nullptr ? shared::Zone() : worker_zone(), main_conf(r).store.has_value()),
         buf_(ngx_create_temp_buf(r->pool, kPieceBytes)) {
     if (plan_ != nullptr) ++plan_->references;
   }

@@ -14,7 +14,7 @@ using RowCounters = shared::RequestCounters;
 
 constexpr int kSteps = 256;  // of one piece: an arm that has nothing to say costs time, too
 
-enum class Scope { kNode, kExperiment, kRow };
+enum class Scope { kNode, kStore, kExperiment, kRow };
 
 class Lines;
 
@@ -80,8 +80,9 @@ class Lines {
     put("nginx_experiment_", family_.name, suffix);
     if (experiment != nullptr) put("{experiment=\"", experiment->key);
     if (row != nullptr) put("\",variant=\"", variant_);
-    if (!label.empty()) put("\",", label, "=\"", text);
-    put(experiment != nullptr ? "\"} " : " ");
+    const bool braces = experiment != nullptr || !label.empty();
+    if (!label.empty()) put(experiment != nullptr ? "\"," : "{", label, "=\"", text);
+    put(braces ? "\"} " : " ");
     put_number(value);
     put("\n");
   }
@@ -134,6 +135,20 @@ void row_total(Lines& lines) noexcept {
   lines.add(lines.sum(lines.row, lines.row->*counter));
 }
 
+void store_age(Lines& lines) noexcept {
+  const std::uint64_t answered = lines.zone.header().store.answered_ms.load(std::memory_order_relaxed);
+  const std::uint64_t now = shared::steady_ms();
+  if (answered != 0) lines.add({now > answered ? now - answered : 0, 3});
+}
+
+void store_faults(Lines& lines) noexcept {
+  static constexpr std::string_view kReasons[] = {"unreachable", "auth",    "unwritable", "busy",
+                                                  "library",     "refused", "other"};
+  static_assert(std::size(kReasons) == shared::kStoreFaults);
+  for (std::size_t i = 0; i < std::size(kReasons); ++i)
+    lines.add("reason", kReasons[i], lines.zone.header().store.faults[i].load(std::memory_order_relaxed));
+}
+
 void decisions(Lines& lines) noexcept {
   for (std::size_t reason = 0; reason < lines.all->decisions.size(); ++reason) {
     std::uint64_t value = lines.sum(lines.all, lines.all->decisions[reason]);
@@ -167,7 +182,8 @@ void allocation(Lines& lines) noexcept {
 void best(Lines& lines) noexcept {
   if (!lines.experiment->adaptive || lines.arm < 0) return;
   const auto& ppm = lines.experiment->block->best_ppm[static_cast<std::size_t>(lines.arm)];
-  lines.add({ppm.load(std::memory_order_relaxed), 6});
+  // The edge that allocates looks, and only past the warm-up: elsewhere there is nothing to tell.
+  if (const std::uint32_t more = ppm.load(std::memory_order_relaxed); more > 0) lines.add({more - 1, 6});
 }
 
 void rewards(Lines& lines) noexcept {
@@ -257,6 +273,11 @@ constexpr Family kFamilies[] = {
     {Scope::kNode, "not_stored_total", kCounter, "Answers kept out of the cache: a reward, or no room in Vary.",
      node_total<&NodeCounters::not_stored>},
 
+    {Scope::kStore, "store_age_seconds", kGauge, "Time since the fleet's store said last what is new.", store_age},
+    {Scope::kStore, "store_faults_total", kCounter, "Calls to the fleet's store that went wrong.", store_faults},
+    {Scope::kStore, "store_rejoins_total", kCounter, "Times that the fleet's store came back after an outage.",
+     [](Lines& l) noexcept { l.add(l.zone.header().store.rejoins.load(std::memory_order_relaxed)); }},
+
     {Scope::kExperiment, "decisions_total", kCounter, "Requests by the reason of their decision.", decisions},
     {Scope::kExperiment, "rewards_dropped_total", kCounter, "Rewards not counted.", rewards_dropped},
     {Scope::kExperiment, "epoch", kGauge, "Number of the current epoch.", epoch_number},
@@ -280,15 +301,15 @@ constexpr std::string_view kLastLine = "# EOF\n";
 
 }  // namespace
 
-MetricsText::MetricsText(const Plan* plan, const shared::Zone& zone) noexcept
-    : plan_(plan), zone_(zone), family_(plan == nullptr ? std::size(kFamilies) : 0) {}
+MetricsText::MetricsText(const Plan* plan, const shared::Zone& zone, bool fleet) noexcept
+    : plan_(plan), zone_(zone), fleet_(fleet), family_(plan == nullptr ? std::size(kFamilies) : 0) {}
 
 char* MetricsText::write(char* begin, char* end) noexcept {
   for (int steps = 0; steps < kSteps && family_ < std::size(kFamilies); ++steps) {
     const Family& family = kFamilies[family_];
     Lines lines(family, *plan_, zone_, begin, end);
     if (experiment_ == 0 && row_ == 0) lines.add_head();
-    bool something = family.scope == Scope::kNode ||
+    bool something = family.scope == Scope::kNode || (family.scope == Scope::kStore && fleet_) ||
                      (experiment_ < plan_->experiments.size() && lines.select(*plan_->experiments[experiment_]) &&
                       (family.scope == Scope::kExperiment || lines.select_row(row_)));
     if (something) family.write(lines);
@@ -309,7 +330,7 @@ void MetricsText::advance() noexcept {
     return;
   }
   row_ = 0;
-  if (scope != Scope::kNode && ++experiment_ < experiments.size()) return;
+  if (scope > Scope::kStore && ++experiment_ < experiments.size()) return;
   experiment_ = 0;
   ++family_;
 }

@@ -12,8 +12,9 @@ namespace experiment::ngx {
 
 class MetricsText {
  public:
-  // Without a plan the text is its last line. Requires: the plan outlives the text.
-  MetricsText(const Plan* plan, const shared::Zone& zone) noexcept;
+  // Without a plan the text is its last line. `fleet`: the node has a store that it shares. Requires: the plan outlives
+  // the text.
+  MetricsText(const Plan* plan, const shared::Zone& zone, bool fleet) noexcept;
 
   // Writes on. Returns: the end of what was written: whole lines, as many as fit or some hundreds. Requires: room for
   // the longest family's lines of one arm, 8 kB.
@@ -25,6 +26,7 @@ class MetricsText {
 
   const Plan* plan_;
   shared::Zone zone_;
+  bool fleet_;
   std::size_t family_;  // the place in the text: an arm of an experiment in a family
   std::size_t experiment_ = 0;
   std::size_t row_ = 0;

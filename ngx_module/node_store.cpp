@@ -35,8 +35,10 @@ std::unique_ptr<shared::Store> make_store(const MainConf& conf, const shared::Zo
   const StoreConf& store = *conf.store;
   auto servers = std::make_unique<shared::RedisServers>(store.url, link != nullptr ? *link : none, true);
   servers->listen(store.name_space + ":push", store.name_space + ":ctl");
+  // A worker at its end asks nothing, and has nothing to say of the store.
+  shared::StoreHealth* health = link != nullptr ? &zone.header().store : nullptr;
   auto redis = std::make_unique<shared::RedisStore>(
-      std::move(servers), shared::RedisStoreOptions{store.name_space, instance, kPoll}, random_bits);
+      std::move(servers), shared::RedisStoreOptions{store.name_space, instance, kPoll, health}, random_bits);
   return std::make_unique<shared::FleetStore>(std::move(redis), describe(store.url) + " " + store.name_space,
                                               conf.state_directory, instance);
 }

@@ -15,6 +15,40 @@ constexpr int kMaxRounds = 20;    // redirects, each to a server that may lack t
 // Until a library that was refused is tried again: what only an operator can mend, and what passes.
 constexpr std::chrono::seconds kLoadAgain{60}, kLoadSoon{1};
 
+// nullopt: nothing is wrong, or it passes with the next call.
+std::optional<StoreFault> cause_of(RedisFault fault) noexcept {
+  switch (fault) {
+    case RedisFault::kNoAuth:
+    case RedisFault::kWrongPass:
+    case RedisFault::kNoPerm:
+      return StoreFault::kAuth;
+    case RedisFault::kOutOfMemory:
+    case RedisFault::kMisconf:
+    case RedisFault::kNoReplicas:
+    case RedisFault::kReadOnly:
+      return StoreFault::kUnwritable;
+    case RedisFault::kLoading:
+    case RedisFault::kBusy:
+    case RedisFault::kMasterDown:
+    case RedisFault::kClusterDown:
+      return StoreFault::kBusy;
+    case RedisFault::kNoFunction:
+    case RedisFault::kNoScript:
+    case RedisFault::kNoLibrary:
+    case RedisFault::kUnknownCommand:
+      return StoreFault::kLibrary;
+    case RedisFault::kWrongType:
+    case RedisFault::kExperiment:
+      return StoreFault::kRefused;
+    case RedisFault::kNone:
+    case RedisFault::kTryAgain:
+    case RedisFault::kLink:  // told where it was met
+      return std::nullopt;
+    default:
+      return StoreFault::kOther;
+  }
+}
+
 RedisReply link_error(const std::string& text) {
   RedisReply reply;
   reply.kind = RedisReply::Kind::kError;
@@ -66,7 +100,10 @@ RedisAnswers RedisCalls::run(const std::vector<RedisCall>& calls) {
     again_.push_back(&items[i]);
   }
   for (int round = 0; round < kMaxRounds && !again_.empty(); ++round) {
-    for (std::string& line : look_()) fault(std::move(line));
+    for (std::string& line : look_()) {
+      note(StoreFault::kUnreachable);
+      fault(std::move(line));
+    }
     for (const auto& [server, batch] : by_server(std::exchange(again_, {}))) send(server, batch);
   }
   return std::move(answers_);
@@ -110,6 +147,7 @@ void RedisCalls::send(const RedisEndpoint& server, const std::vector<Item*>& ite
     const bool answered = at < trip.replies.size();
     *item->connection = answered ? trip.connection : 0;
     *item->reply = answered ? std::move(trip.replies[at++]) : link_error(silent_[server].error);
+    if (item->reply->is_error()) item->reply->text = std::string(without_place(item->reply->text));
     const RedisFault kind = fault_of(*item->reply);
     master = master && kind != RedisFault::kReadOnly;
     if (goes_on(server, *item, kind))
@@ -124,6 +162,7 @@ void RedisCalls::not_answered(const RedisEndpoint& server, const RedisRoundTrip&
   const bool coming = trip.away && trip.error.empty();  // the first attempt to connect is under way
   silent_[server] = {coming ? describe(server) + ": is being connected to" : trip.error, trip.away};
   if (coming) return;
+  note(trip.refused ? StoreFault::kAuth : StoreFault::kUnreachable);
   fault(trip.error);
   servers_.scripted.erase(server);  // it may come back as another version
   servers_.masters.lost(server);
@@ -190,6 +229,7 @@ bool RedisCalls::to_the_same(const RedisEndpoint& server, Item& item) {
 
 void RedisCalls::end(const RedisEndpoint& server, const RedisReply& reply, RedisFault fault) {
   if (fault == RedisFault::kClusterDown || fault == RedisFault::kMasterDown) servers_.masters.doubt();
+  if (const auto cause = cause_of(fault)) note(*cause);
   if (!is_of_server(fault)) return;
   std::string line = describe(server) + ": ";
   if (fault == RedisFault::kMoved || fault == RedisFault::kAsk)

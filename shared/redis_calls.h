@@ -73,6 +73,7 @@ class RedisCalls {
   static bool to_the_same(const RedisEndpoint& server, Item& item);
   void end(const RedisEndpoint& server, const RedisReply& reply, RedisFault fault);
   void fault(std::string line);
+  void note(StoreFault fault) { answers_.met.set(static_cast<std::size_t>(fault)); }
 
   Servers servers_;
   std::function<std::vector<std::string>()> look_;

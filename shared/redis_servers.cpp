@@ -33,6 +33,7 @@ struct RedisServers::State {
   std::vector<std::string> untold;
   std::string channel, channel_key;
   std::optional<RedisEndpoint> listening;
+  StoreHealth* health = nullptr;
 };
 
 RedisServers::RedisServers(StoreUrl url, RedisLink& link, bool may_load, SteadyClock now)
@@ -46,7 +47,15 @@ RedisAnswers RedisServers::call(const std::vector<RedisCall>& calls) {
                      state.look();
                      return std::exchange(state.untold, {});
                    });
-  return round.run(calls);
+  RedisAnswers answers = round.run(calls);
+  for (std::size_t i = 0; state.health != nullptr && i < kStoreFaults; ++i) {
+    if (answers.met[i]) state.health->faults[i].fetch_add(1, std::memory_order_relaxed);
+  }
+  return answers;
+}
+
+void RedisServers::count_in(StoreHealth* health) {
+  state_->health = health;
 }
 
 void RedisServers::listen(const std::string& channel, const std::string& key) {

@@ -6,6 +6,7 @@
 // leader's step and by tools.
 #pragma once
 
+#include <bitset>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "shared/redis_link.h"
 #include "shared/redis_reply.h"
 #include "shared/redis_url.h"
+#include "shared/store_health.h"
 
 namespace experiment::shared {
 
@@ -32,6 +34,7 @@ struct RedisAnswers {
   std::vector<std::uint64_t> connections;  // that brought them (RedisRoundTrip::connection), one per call; 0: none
   std::vector<std::string> faults;         // one line each, for the log: "HOST:PORT: what happened"
   bool away = false;                       // at least one call reached no server: nothing was sent for it
+  std::bitset<kStoreFaults> met;           // what went wrong, by cause
 };
 
 class RedisServers {
@@ -41,6 +44,8 @@ class RedisServers {
   RedisServers(StoreUrl url, RedisLink& link, bool may_load, SteadyClock now = std::chrono::steady_clock::now);
   ~RedisServers();
 
+  // Where what call() meets is counted; it outlives this object.
+  void count_in(StoreHealth* health);
   // Calls may be done in any order. What may be repeated is: FCALL after a library was loaded, any call after a
   // redirect or READONLY; never one whose reply did not come.
   RedisAnswers call(const std::vector<RedisCall>& calls);

@@ -15,7 +15,11 @@ RedisStore::RedisStore(std::unique_ptr<RedisServers> servers, RedisStoreOptions 
       control_(*servers_, options_.space, options_.instance, std::move(random)),
       counters_(options_.space),
       epochs_(counters_),
-      records_(*servers_, options_.space) {}
+      records_(*servers_, options_.space) {
+  servers_->count_in(options_.health);
+  std::uint64_t never = 0;  // then it is waited for from now on
+  if (options_.health != nullptr) options_.health->answered_ms.compare_exchange_strong(never, steady_ms());
+}
 
 bool RedisStore::is_due(const Exchange& wants) const {
   return !wants.counters_only && (wants.hint || Clock::now() - asked_ >= options_.poll);
@@ -31,7 +35,7 @@ Answer RedisStore::exchange(const Exchange& wants) {
   if (due && !wants.counters) counters_.probe(batch, answer.errors);
   if (due && wants.report) records_.report(batch, options_.instance, *wants.report, answer.errors);
   reach(batch, answer);
-  if (due && control_.answered()) asked_ = Clock::now();
+  if (due && control_.answered()) note_answer();
   if (due) control_.settle(answer);
   if (control_.take_forgotten()) {
     counters_.forgotten();
@@ -51,6 +55,14 @@ Answer RedisStore::exchange(const Exchange& wants) {
   return answer;
 }
 
+void RedisStore::note_answer() {
+  asked_ = Clock::now();
+  StoreHealth* health = options_.health;
+  if (health == nullptr) return;
+  health->answered_ms.store(steady_ms(), std::memory_order_relaxed);
+  if (health->away.exchange(0, std::memory_order_relaxed) != 0) health->rejoins.fetch_add(1, std::memory_order_relaxed);
+}
+
 void RedisStore::reach(RedisBatch& batch, Answer& answer) {
   if (batch.empty()) return;
   std::vector<std::string> faults;
@@ -64,6 +76,7 @@ void RedisStore::reach(RedisBatch& batch, Answer& answer) {
   // The first attempt to connect is no outage.
   if (!reached && !told_away_ && !faults.empty()) away_since_ = Clock::now();
   told_away_ = !reached && (told_away_ || !faults.empty());
+  if (told_away_ && options_.health != nullptr) options_.health->away.store(1, std::memory_order_relaxed);
   away_ = !reached;
 }
 

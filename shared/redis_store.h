@@ -27,6 +27,7 @@ struct RedisStoreOptions {
   std::string space = "experiment";   // the namespace
   std::string instance;               // of an edge; empty for a tool
   std::chrono::milliseconds poll{0};  // how often the store is asked what is new; 0: at each exchange
+  StoreHealth* health = nullptr;      // of an edge; outlives the store
 };
 
 class RedisStore : public Store {
@@ -60,6 +61,7 @@ class RedisStore : public Store {
   void ask_totals(const Exchange& wants, Answer& answer, RedisBatch& batch);
   void tend_epochs(Answer& answer);
   void reach(RedisBatch& batch, Answer& answer);
+  void note_answer();
 
   std::unique_ptr<RedisServers> servers_;
   RedisStoreOptions options_;

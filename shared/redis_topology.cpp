@@ -83,11 +83,11 @@ constexpr std::array<KnownFault, 7> kLines = {{
     {"ERR invalid password", RedisFault::kWrongPass},                              // before 6.0
 }};
 
-bool begins(std::string_view text, std::string_view with) {
+bool begins(std::string_view text, std::string_view with) noexcept {
   return text.substr(0, with.size()) == with;
 }
 
-RedisFault fault_of_line(std::string_view line) {
+RedisFault fault_of_line(std::string_view line) noexcept {
   const std::string_view word = line.substr(0, line.find(' '));
   for (const KnownFault& known : kWords)
     if (word == known.begin) return known.fault;
@@ -175,19 +175,25 @@ bool is_master_role(const RedisReply& reply) {
   return reply.is_array() && !reply.items.empty() && reply.items[0].is_text() && reply.items[0].text == "master";
 }
 
-RedisFault fault_of(const RedisReply& reply) {
-  if (!reply.is_error()) return RedisFault::kNone;
-  // Before 7.0 a script's error names the place first, once or twice: "ERR Error running script (call to f_...):
-  // @user_script:1: @user_script: 1: -OOM command not allowed ...".
+std::string_view without_place(std::string_view line) noexcept {
   constexpr std::string_view kScript = "@user_script:";
-  std::string_view line = reply.text;
-  if (!begins(line, "ERR Error running script")) return fault_of_line(line);
-  const std::size_t script = line.rfind(kScript);
-  const std::size_t inner = script == std::string_view::npos ? script : line.find(": ", script + kScript.size());
-  if (inner == std::string_view::npos) return RedisFault::kOther;
-  line.remove_prefix(inner + 2);
-  if (begins(line, "-")) line.remove_prefix(1);
-  return fault_of_line(line);
+  std::string_view said = line;
+  if (begins(line, "ERR Error running script") || begins(line, kScript)) {
+    const std::size_t script = said.rfind(kScript);
+    const std::size_t inner = script == std::string_view::npos ? script : said.find(": ", script + kScript.size());
+    if (inner == std::string_view::npos) return line;
+    said.remove_prefix(inner + 2);
+    if (begins(said, "-")) said.remove_prefix(1);
+  }
+  const std::size_t behind = said.rfind(" script: ");
+  if (behind != std::string_view::npos && said.find(", on @user_", behind) != std::string_view::npos)
+    said = said.substr(0, behind);
+  said = said.substr(0, said.find_last_not_of(' ') + 1);
+  return fault_of_line(said) == RedisFault::kOther ? line : said;
+}
+
+RedisFault fault_of(const RedisReply& reply) {
+  return reply.is_error() ? fault_of_line(without_place(reply.text)) : RedisFault::kNone;
 }
 
 bool is_passing(RedisFault fault) noexcept {

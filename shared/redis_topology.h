@@ -84,6 +84,10 @@ enum class RedisFault : std::uint8_t {
   kOther,
 };
 RedisFault fault_of(const RedisReply& reply);
+// An error line without the place in a script that servers add: before 7.0 in front of it, once or twice ("ERR Error
+// running script (call to f_...): @user_script:1: @user_script: 1: -OOM ..."), since then behind it ("... script: f, on
+// @user_function:3."). Whole where it names no known fault: then the place says which line of the script is wrong.
+std::string_view without_place(std::string_view line) noexcept;
 // Faults that may pass: the same call may succeed later. The others need another call or an operator.
 bool is_passing(RedisFault fault) noexcept;
 

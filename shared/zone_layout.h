@@ -15,11 +15,12 @@
 #include "bandit/epoch.h"
 #include "bandit/rule.h"
 #include "shared/arena.h"
+#include "shared/store_health.h"
 
 namespace experiment::shared {
 
 inline constexpr std::uint64_t kZoneMagic = 0x31656e6f7a707865;  // "expzone1"
-inline constexpr std::uint32_t kLayoutVersion = 2;
+inline constexpr std::uint32_t kLayoutVersion = 3;
 inline constexpr int kMaxStripes = 8;
 inline constexpr int kMaxWorkers = 256;  // worker processes that look at the zone, draining ones included
 inline constexpr int kMaxBlocks = 8192;  // experiments with their retired generations
@@ -104,7 +105,7 @@ struct ExperimentBlock {
   std::atomic<std::uint32_t> mask;  // bit a: arm a is killed; kMaskExperiment: all of it
   std::atomic<Offset> current;      // the EpochBlock that assigns; 0: not running yet
   std::array<std::atomic<std::uint32_t>, bandit::kMaxArms>
-      best_ppm;                        // P(arm is best) in 10^-6 at the last look; 0: no look yet
+      best_ppm;                        // 1 + P(arm is best) in 10^-6 at the last look; 0: not known here
   std::atomic<std::uint64_t> retired;  // plan version from which on no plan knows it; 0: alive
   std::atomic<Offset> counters;        // ExperimentCounters[stripes]
   std::array<std::atomic<Offset>, bandit::kMaxArms + 1> requests;  // RequestCounters[stripes] by row
@@ -164,6 +165,7 @@ struct alignas(64) ZoneHeader {
   std::atomic<std::uint64_t> leader_until_ms;     // CLOCK_MONOTONIC
   std::atomic<std::uint64_t> ended_ms;            // CLOCK_MONOTONIC, when a worker that ended last told of trouble
   std::atomic<std::uint64_t> zone_full;           // experiments that are off because the zone is full
+  StoreHealth store;                              // with experiment_store
   ArenaState arena;
   std::array<WorkerSlot, kMaxWorkers> workers;
 };

@@ -302,8 +302,9 @@ bool ZoneSync::tidy(const Conductor& conductor, std::int64_t now_ms, bool (*aliv
 void ZoneSync::show_best(const Conductor& conductor, const std::string& key, ExperimentBlock& block) {
   auto best = conductor.p_best().find(key);
   for (std::size_t arm = 0; arm < block.best_ppm.size(); ++arm) {
-    double p = best != conductor.p_best().end() && arm < best->second.size() ? best->second[arm] : 0;
-    block.best_ppm[arm].store(static_cast<std::uint32_t>(std::lround(p * 1e6)), std::memory_order_relaxed);
+    const bool known = best != conductor.p_best().end() && arm < best->second.size();
+    const std::uint32_t ppm = known ? 1 + static_cast<std::uint32_t>(std::lround(best->second[arm] * 1e6)) : 0;
+    block.best_ppm[arm].store(ppm, std::memory_order_relaxed);
   }
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -23,6 +24,15 @@ def test_help_documents_verbs_and_exit_codes():
         told = run(verb, "--help").stdout
         assert "--json" in told and "Exit codes:" in told
     assert "--reason" in run("kill", "--help").stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_argument_is_named_like_an_option(verb):
+    """Newer releases of CLI11 refuse it, for every verb at once."""
+    told = run(verb, "--help").stdout
+    positional = set(re.findall(r"[a-z]+", told.split("\n")[1].split("[OPTIONS]")[1]))
+    options = set(re.findall(r"--([a-z-]+)", told))
+    assert "json" in options and not positional & options
 
 
 @pytest.mark.parametrize(

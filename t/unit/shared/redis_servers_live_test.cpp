@@ -81,6 +81,21 @@ TEST_F(RedisServersLive, UsesTheScriptWhereThereAreNoFunctions) {
   EXPECT_EQ(server_.run({"SCRIPT", "EXISTS", script_sha()}).items.at(0).integer, 1);
 }
 
+TEST_F(RedisServersLive, AScriptRefusesInTheWordsOfTheLibrary) {
+  RedisServers by_function = this->servers();
+  const RedisCall wrong_type{"x:n", "experiment_lease", {"edge-1", "10000"}, false};
+  const RedisCall wrong_argument{"x:ctl", "experiment_lease", {"edge-1", "0"}, false};
+  by_function.call({kIncrement});
+  const RedisAnswers told = by_function.call({wrong_type, wrong_argument});
+  for (const auto& [call, reply] : {std::pair(wrong_type, told.replies[0]), {wrong_argument, told.replies[1]}}) {
+    RedisCall as_script{call.key, "", {"EVAL", script_source(), "1", call.key, call.function}, false};
+    as_script.words.insert(as_script.words.end(), call.words.begin(), call.words.end());
+    EXPECT_EQ(by_function.call({as_script}).replies[0].text, reply.text);
+  }
+  EXPECT_EQ(fault_of(told.replies[0]), RedisFault::kWrongType) << told.replies[0].text;
+  EXPECT_EQ(fault_of(told.replies[1]), RedisFault::kExperiment) << told.replies[1].text;
+}
+
 TEST_F(RedisServersLive, AReplicaReadsAndRefusesToWrite) {
   const RedisProcess master;
   RedisServers servers = this->servers();

@@ -148,6 +148,22 @@ TEST_F(RedisServersTest, UsesTheScriptWhereThereAreNoFunctions) {
   EXPECT_EQ(call({merge("a")}), "FCALL experiment_merge 1 a edge 1 2\n");
 }
 
+TEST_F(RedisServersTest, ErrorsOfAScriptReadAsThoseOfTheLibrary) {
+  std::string told;
+  use("redis://h:1", false);
+  link_.servers["h:1"] = [&](const Words& words) {
+    return error_reply(words[0] == "EVALSHA" ? told : "ERR unknown command 'FCALL'");
+  };
+  told = "@user_script: 131: -OOM command not allowed when used memory > 'maxmemory'.  ";
+  EXPECT_EQ(call({merge("a")}),
+            "OOM command not allowed when used memory > 'maxmemory'.\n"
+            "fault: h:1: OOM command not allowed when used memory > 'maxmemory'.\n");
+  told = "ERR Error running script (call to f_1): @user_script:12: EXPERIMENT FENCED edge";
+  EXPECT_EQ(call({merge("a")}), "EXPERIMENT FENCED edge\n");
+  told = "EXPERIMENT FENCED edge script: f1, on @user_script:12.";
+  EXPECT_EQ(call({merge("a")}), "EXPERIMENT FENCED edge\n");
+}
+
 TEST_F(RedisServersTest, AnUnknownCommandOfACallIsItsReply) {
   use("redis://h:1");
   link_.servers["h:1"] = [](const Words&) {

@@ -194,6 +194,9 @@ TEST(RedisTopology, TellsFaultsApart) {
             RedisFault::kWrongType},
            {"ERR Error running script (call to f_1): @user_script:9: @user_script: 9: -OOM command not allowed",
             RedisFault::kOutOfMemory},
+           {"@user_script: 131: -OOM command not allowed when used memory > 'maxmemory'.  ", RedisFault::kOutOfMemory},
+           {"@user_script: 131: -READONLY You can't write against a read only replica.  ", RedisFault::kReadOnly},
+           {"ERR Error running script (call to f_1): @user_script:9: EXPERIMENT FENCED x", RedisFault::kExperiment},
            {"ERR Error running script", RedisFault::kOther},
            {"ERR Error running script @user_script:", RedisFault::kOther},
            {"BUSYGROUP Consumer Group name already exists", RedisFault::kOther},
@@ -202,6 +205,29 @@ TEST(RedisTopology, TellsFaultsApart) {
        })
     EXPECT_EQ(fault_of(error_reply(line)), fault) << line;
   EXPECT_EQ(fault_of(reply("+MOVED 1 h:1\r\n")), RedisFault::kNone);
+}
+
+// As servers of 6.0 and 7.0 said them.
+TEST(RedisTopology, ThePlaceInAScriptIsNoPartOfWhatAnErrorSays) {
+  for (const auto& [line, said] : std::vector<std::pair<std::string, std::string>>{
+           {"EXPERIMENT FENCED edge", "EXPERIMENT FENCED edge"},
+           {"ERR Error running script (call to f_1): @user_script:12: EXPERIMENT FENCED edge: since 5, expected one",
+            "EXPERIMENT FENCED edge: since 5, expected one"},
+           {"EXPERIMENT FENCED edge script: 622c82a9, on @user_script:12.", "EXPERIMENT FENCED edge"},
+           {"WRONGTYPE Operation against a key script: experiment_merge, on @user_function:12.",
+            "WRONGTYPE Operation against a key"},
+           {"ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -OOM command not allowed.",
+            "OOM command not allowed."},
+           {"@user_script: 1: -READONLY You can't write against a read only replica.  ",
+            "READONLY You can't write against a read only replica."},
+       })
+    EXPECT_EQ(without_place(line), said);
+  for (const char* line :
+       {"", "OOM", "ERR Error running script (call to f_1): @user_script:12: attempt to index a nil value",
+        "ERR user_script:1: Script attempted to access nonexistent global variable 'x' script: 0266, on "
+        "@user_script:1.",
+        "@user_script:", "EXPERIMENT totals: script: 'x', expected one"})
+    EXPECT_EQ(without_place(line), line);
 }
 
 TEST(RedisTopology, FaultsThatMayPass) {

@@ -1,0 +1,106 @@
+"""What experiment_metrics says of a fleet's store: how long it has been silent, what went wrong with it, and that it is
+back."""
+from lib.client import Browser
+from lib.edge import document, experiment
+
+CONF = """
+    server {
+        listen 127.0.0.1:{port};
+        location / { experiment all; return 200 "$variant_button"; }
+        location = /thanks { experiment all; experiment_reward purchase; return 200 ""; }
+        location = /metrics { experiment_metrics; }
+    }
+"""
+PREFIX = "nginx_experiment_"
+REASONS = {"unreachable", "auth", "unwritable", "busy", "library", "refused", "other"}
+ADAPTIVE = experiment("button", allocation={
+    "policy": "thompson", "goal": "purchase", "min_epoch": "1s", "baseline": 0,
+    "warm_up": {"exposures": 10, "successes": 0, "for": "0s"}})
+
+
+def figure(edge, name):
+    return edge.metrics()[PREFIX + name]
+
+
+def age(edge):
+    return figure(edge, "store_age_seconds")
+
+
+def faults(edge):
+    """{reason: how many}, of those that were met."""
+    begin = PREFIX + 'store_faults_total{reason="'
+    all_of_them = {name[len(begin):-2]: value for name, value in edge.metrics().items() if name.startswith(begin)}
+    assert set(all_of_them) == REASONS
+    return {reason: value for reason, value in all_of_them.items() if value}
+
+
+def healthy(edge, rejoins):
+    edge.wait(lambda: age(edge) < 2 and figure(edge, "store_rejoins_total") == rejoins, seconds=20)
+
+
+def test_a_store_that_hangs_or_is_gone_is_seen(fleets, server):
+    edge, = fleets(CONF, count=1, definitions=document(experiment("button")), options="command_timeout=300ms")
+    edge.wait(lambda: Browser(edge.port).go("/").text)
+    healthy(edge, 0)
+    assert faults(edge) == {}
+    for rejoins, away, back in ((1, server.pause, server.resume), (2, server.stop, server.start)):
+        met = faults(edge).get("unreachable", 0)
+        away()
+        edge.wait(lambda: age(edge) > 3, seconds=20)
+        assert set(faults(edge)) == {"unreachable"} and faults(edge)["unreachable"] > met
+        edge.reload()  # another worker leads, the figures go on
+        assert age(edge) > 3
+        back()
+        healthy(edge, rejoins)
+        assert set(faults(edge)) == {"unreachable"}
+
+
+def test_what_the_store_refuses_is_told_apart(fleets, server, db):
+    edge, = fleets(CONF, count=1, definitions=document(experiment("button")))
+    edge.wait(lambda: Browser(edge.port).go("/").text)
+    healthy(edge, 0)
+    db.config_set("min-replicas-to-write", 1)
+    Browser(edge.port).go("/")  # something to write
+    edge.wait(lambda: faults(edge), seconds=20)
+    assert set(faults(edge)) == {"unwritable"} and age(edge) < 5  # it can be read all the time
+    db.config_set("min-replicas-to-write", 0)
+    db.acl_setuser("default", commands=["-fcall"])
+    edge.wait(lambda: len(faults(edge)) > 1, seconds=20)
+    assert set(faults(edge)) == {"unwritable", "auth"}
+    assert figure(edge, "store_rejoins_total") == 0
+
+
+def test_an_edge_that_starts_without_its_store_waits_for_it(fleets, server):
+    server.stop()
+    edge, = fleets(CONF, count=1)
+    edge.wait(lambda: age(edge) > 2, seconds=20)
+    assert set(faults(edge)) == {"unreachable"}
+    server.start()
+    healthy(edge, 1)
+
+
+def test_a_node_of_its_own_has_no_such_figures(edges):
+    edge = edges(CONF, document(experiment("button")))
+    edge.wait(lambda: Browser(edge.port).go("/").text)
+    assert not [name for name in edge.metrics() if name.startswith(PREFIX + "store_")]
+
+
+def test_the_best_arm_is_told_by_the_edge_that_knows(fleets):
+    """The one that allocates; of the others, and before the end of the warm-up, no figure is no guess."""
+    fleet = fleets(CONF, count=2, definitions=document(ADAPTIVE))
+
+    def best(edge):
+        begin = PREFIX + 'best_ratio{experiment="button",variant="'
+        return {name[len(begin):-2]: value for name, value in edge.metrics().items() if name.startswith(begin)}
+    for edge in fleet:
+        edge.wait(lambda: Browser(edge.port).go("/").text)
+        assert best(edge) == {}
+    for _ in range(15):
+        for edge in fleet:
+            browser = Browser(edge.port)
+            if browser.go("/").text == "green":
+                browser.go("/thanks")
+    fleet[0].wait(lambda: any(best(edge) for edge in fleet), seconds=60)  # after two flushes
+    told = [best(edge) for edge in fleet if best(edge)]
+    assert len(told) == 1 and set(told[0]) == {"control", "green"}
+    assert abs(sum(told[0].values()) - 1) < 1e-4 and told[0]["green"] > 0.5
