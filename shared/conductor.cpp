@@ -333,9 +333,11 @@ bool Conductor::publish(std::int64_t now_ms) {
       unsaved_ = false;
       unsaved_kills_ = {};
     }
-    store_writable_ = !asked || answer.runtime_written || answer.runtime_conflict;
     bool conflict = answer.runtime_conflict;
+    bool taken = !asked || answer.runtime_written || conflict;
     changed = adopt(answer, now_ms) || changed;
+    // A fleet's store takes back what it could not publish: nothing would be written that tells when it can again.
+    store_writable_ = taken || !unsaved_;
     if (!conflict) return changed;
     changed = apply_kill_file(now_ms) || changed;
     bring_in_line(now_ms);

@@ -53,6 +53,7 @@ class StagedStore : public Store {
     reads.runtime.reset();
     reads.counters.reset();
     reads.good_document.reset();
+    if (takes_back && wants.runtime) reads.known_runtime = 0;
     Answer answer = files_.exchange(reads);
     if (wants.runtime) answer.errors.push_back("runtime.json: Read-only file system; not written");
     if (wants.counters) answer.errors.push_back("counters: Read-only file system; not written");
@@ -66,6 +67,7 @@ class StagedStore : public Store {
   std::vector<EdgeReport> edges(std::string& error) override { return files_.edges(error); }
 
   bool read_only = false, loses_answers = false, allocates = true, counters_wanted = false;
+  bool takes_back = false;             // as a fleet's store: what it did not take is answered by what it has
   int errors = 0, first_error = 0;     // in each answer
   Exchange last;                       // that was asked
   std::function<void()> before_write;  // once
@@ -489,6 +491,19 @@ TEST_F(ConductorTest, AReadOnlyDirectoryIsToldEveryTenSecondsAndHoldsTheAllocato
   now_ms_ += 60'000;
   step(leader, totals_of(leader, {0, 0, 50000, 1000, 50000, 4000}));
   EXPECT_GT(hero(leader).epochs.size(), epochs) << "and goes on when it can";
+}
+
+TEST_F(ConductorTest, AnEpochThatWasTakenBackIsMadeAgainWhenTheStoreCanTakeIt) {
+  publish(kBandit);
+  Leader leader = lead();
+  step(leader);
+  now_ms_ += 60'000;
+  leader.store->read_only = leader.store->takes_back = true;
+  EXPECT_TRUE(says(step(leader, totals_of(leader, {0, 0, 5000, 100, 5000, 400})), "not written"));
+  EXPECT_EQ(hero(leader).epochs.size(), 1u);
+  leader.store->read_only = false;
+  step(leader, totals_of(leader, {0, 0, 5000, 100, 5000, 400}));
+  EXPECT_EQ(hero(leader).epochs.size(), 2u);
 }
 
 TEST_F(ConductorTest, ADamagedRuntimeIsNotMadeUp) {

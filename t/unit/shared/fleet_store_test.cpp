@@ -63,6 +63,12 @@ class FleetStoreTest : public ::testing::Test {
     auto others = backend_.remote({})->exchange({}).others;
     return others ? *others : Counters();
   }
+  static Exchange known(std::uint64_t document, std::uint64_t runtime) {
+    Exchange wants;
+    wants.known_document = document;
+    wants.known_runtime = runtime;
+    return wants;
+  }
   static std::string all(const Answer& answer) {
     std::string text;
     for (const auto& line : answer.errors) text += line + "\n";
@@ -270,6 +276,34 @@ TEST_F(FleetStoreTest, AnEdgeRestartsWithoutTheServer) {
   EXPECT_EQ(answer.document->text, "{\"v\":1}");
   EXPECT_TRUE(answer.runtime->experiments.at("x") == runtime.experiments["x"]);
   EXPECT_FALSE(answer.allocates);
+}
+
+// It was away when the document was replaced, and begins while the allocator is still at the new one.
+TEST_F(FleetStoreTest, AnEdgeThatStartsWithAnOlderDocumentGetsTheNewerOne) {
+  auto a = edge(kInstanceA, "a"), b = edge(kInstanceB, "b");
+  backend_.publish("{\"v\":1}");
+  Answer answer = a->exchange({});
+  ASSERT_TRUE(answer.document && answer.runtime) << all(answer);
+  Runtime runtime = *answer.runtime;
+  runtime.document = 1;
+  EXPECT_TRUE(a->exchange(offer_runtime(answer.runtime->version, runtime)).runtime_written);
+  Exchange good;
+  good.known_document = 1;
+  good.good_document = "{\"v\":1}";
+  b->exchange(good);
+  b.reset();
+  backend_.publish("{\"v\":2}");
+  b = edge(kInstanceB, "b");
+  EXPECT_FALSE(b->exchange({}).document);
+  EXPECT_EQ(b->last_good()->version, 1u);
+  answer = a->exchange(known(1, runtime.version));
+  ASSERT_TRUE(answer.document && answer.runtime) << "nobody has put the older one back";
+  EXPECT_EQ(answer.document->text, "{\"v\":2}");
+  runtime.document = 2;
+  EXPECT_TRUE(a->exchange(offer_runtime(answer.runtime->version, runtime)).runtime_written);
+  answer = b->exchange(known(1, 0));
+  ASSERT_TRUE(answer.document) << all(answer);
+  EXPECT_EQ(answer.document->text, "{\"v\":2}");
 }
 
 TEST_F(FleetStoreTest, AKillOfTheMachineHoldsAtOnceAndReachesTheFleetLater) {
