@@ -95,7 +95,7 @@ def test_the_best_arm_is_told_by_the_edge_that_knows(fleets):
     for edge in fleet:
         edge.wait(lambda: Browser(edge.port).go("/").text)
         assert best(edge) == {}
-    for _ in range(15):
+    for _ in range(50):
         for edge in fleet:
             browser = Browser(edge.port)
             if browser.go("/").text == "green":
