@@ -23,6 +23,11 @@ bool begins_with(std::string_view text, std::string_view prefix) noexcept {
   return text.substr(0, prefix.size()) == prefix;
 }
 
+// Without the byte that was met, which may be another one each time: the log says a cause once in a while.
+std::string not_understood(const std::string& error) {
+  return "not understood: " + error.substr(0, error.find(", got "));
+}
+
 bool is_tls_fault(const std::string& problem) {
   return problem.find("(SSL:") != std::string::npos;
 }
@@ -233,7 +238,7 @@ void RedisConnection::read() {
   if (phase_ == Phase::kGreeting) take_greeting();
   if (is_broken()) return;
   if (!ended.empty()) return fail(std::move(ended), phase_ == Phase::kGreeting && is_tls_fault(ended));
-  if (!reader_.error().empty()) return fail("not understood: " + reader_.error());
+  if (!reader_.error().empty()) return fail(not_understood(reader_.error()));
   if (c_->read->ready) {
     ngx_post_event(c_->read, &ngx_posted_next_events);
   } else if (ngx_handle_read_event(c_->read, 0) != NGX_OK) {
@@ -243,7 +248,7 @@ void RedisConnection::read() {
 
 std::optional<shared::RedisReply> RedisConnection::next() {
   auto reply = reader_.next();
-  if (!reply && !reader_.error().empty()) fail("not understood: " + reader_.error());
+  if (!reply && !reader_.error().empty()) fail(not_understood(reader_.error()));
   return reply;
 }
 

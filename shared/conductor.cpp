@@ -178,7 +178,8 @@ void Conductor::say_again(Severity severity, const std::string& text, std::int64
     const bool recent = now_ms >= said->second && now_ms - said->second < kSayAgainMs;
     said = recent ? std::next(said) : said_.erase(said);
   }
-  if (said_.size() < kMostCauses && said_.try_emplace(text, now_ms).second) say(severity, text);
+  const std::string cause = text.substr(0, text.find("; "));  // without its consequence
+  if (said_.size() < kMostCauses && said_.try_emplace(cause, now_ms).second) say(severity, text);
 }
 
 // Takes over what is newer in the store. Returns: whether document or runtime changed.

@@ -111,7 +111,7 @@ class Conductor {
   std::map<std::string, std::vector<double>> p_best_;
   std::uint64_t changes_ = 0;
   std::vector<Message> messages_;
-  std::map<std::string, std::int64_t> said_;
+  std::map<std::string, std::int64_t> said_;  // causes, and when
 };
 
 }  // namespace experiment::shared

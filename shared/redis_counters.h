@@ -3,8 +3,8 @@
 // Part of the RedisStore, one thread at a time. What is sent is merged by max on the server, so that sending again is
 // always right: what a server has not acknowledged on the connection in use is dirty, and every vector is sent again a
 // minute after it changed and now and then from then on, for a failover forgets without telling. What the server did
-// not take is probed: a call or two of it with each poll, until one is taken and the rest is wanted. Nothing here
-// waits; each function adds to a batch.
+// not take is probed: some calls of it with each poll, until one is taken and the rest is wanted. Nothing here waits;
+// each function adds to a batch.
 #pragma once
 
 #include <chrono>

@@ -1,9 +1,9 @@
 // The servers of a store as one: each call goes to the server that holds its key.
 //
 // Finds masters (sentinels, slot map), follows MOVED and ASK, asks again after READONLY, loads the library of functions
-// where it is missing and may be loaded, and falls back to EVALSHA on servers without functions. Never sleeps: what
-// cannot be answered now is an error reply, and the caller comes again. Synchronous; one thread at a time; used by the
-// leader's step and by tools.
+// where it is missing and may be loaded (not again for a minute where that was refused), and falls back to EVALSHA on
+// servers without functions. Never sleeps: what cannot be answered now is an error reply, and the caller comes again.
+// Synchronous; one thread at a time; used by the leader's step and by tools.
 #pragma once
 
 #include <bitset>

@@ -20,7 +20,7 @@ from lib.edge import Edge  # noqa: E402
 SOAK = bool(os.environ.get("SOAK"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def soak():
     """Whether the long form of a test is wanted."""
     return SOAK

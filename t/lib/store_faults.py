@@ -34,17 +34,18 @@ TROUBLE = re.compile(r"^(\S+ \S+) \[(?:error|crit)\] \S+ (.*)")
 
 
 class Site:
-    """One edge of two workers and its Redis, with a proxy in between that does `fault` to what the server says."""
+    """One edge of two workers and its Redis; a proxy in between does `fault` to what the server says."""
 
-    def __init__(self, edges):
+    def __init__(self, edges, soak=False):
         self.server = RedisServer(user=[f"edge on >{SECRET} ~* &* +@all", "default on nopass ~* &* +@all"])
         self.proxy = FaultProxy(self.server.port)
         self.proxy.fault = lambda flow, data: self.fault(flow, data)
         self.fault, self.edition, self.crowds = whole, 0, []
         password = self.server.folder / "password"
         password.write_text(SECRET)
-        self.fleet = Fleet(edges, f"redis://{self.server.address}", CONF, count=1, definitions=self.definitions(),
-                           urls={0: f"redis://{self.proxy.address}"}, options=f"user=edge password_file={password}", **roomy())
+        self.fleet = Fleet(edges, f"redis://{self.server.address}", CONF, count=1,
+                           definitions=self.definitions(), urls={0: f"redis://{self.proxy.address}"},
+                           options=f"user=edge password_file={password}", **roomy(soak))
         self.edge = self.fleet[0]
 
     def end(self):
@@ -72,13 +73,13 @@ class Site:
 
     def told(self):
         with self.db as db:
-            return [{(key, variant): n for key in EXPERIMENTS for variant, n in by_variant(db, key, column).items()}
-                    for column in (0, 1)]
+            return [{(key, variant): n for key in EXPERIMENTS
+                     for variant, n in by_variant(db, key, column).items()} for column in (0, 1)]
 
     # --- recovery ---
     def recover(self, since, seconds, owed):
-        """Returns how long it took since the store was back until a publication was on every worker, and until the
-        store had what it was owed.
+        """Returns how long it took since the store was back until a publication was on every worker, and until
+        the store had what it was owed.
         """
         end = since + seconds
         self.wait(end, lambda: self.db.hexists(CONTROL, "d"), "definitions are there")
@@ -97,7 +98,8 @@ class Site:
             with contextlib.suppress(TypeError):  # the state of an experiment is not there yet
                 if holds():
                     return
-            assert time.monotonic() < end, f"in vain: {what}\n{self.told()}\n{self.truth()}\n{self.edge.text()[-3000:]}"
+            assert time.monotonic() < end, "\n".join(
+                map(str, (f"in vain: {what}", self.truth(), *self.edge.text().splitlines()[-20:])))
             time.sleep(0.01)
 
     def publish(self):
@@ -117,8 +119,8 @@ class Site:
 
     # --- what it costs ---
     def resident_kb(self):
-        return sum(int(re.search(r"RssAnon:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text()).group(1))
-                   for pid in self.edge.all_workers())
+        told = [pathlib.Path(f"/proc/{pid}/status").read_text() for pid in self.edge.all_workers()]
+        return sum(int(re.search(r"RssAnon:\s+(\d+)", status).group(1)) for status in told)
 
     def causes(self, begin):
         """{line without its numbers: unix times} of what the log says from character `begin` on."""
@@ -157,7 +159,7 @@ def refusing(site):
 @contextlib.contextmanager
 def full(site):
     with site.db as db:
-        db.config_set("maxmemory", db.info("memory")["used_memory"] - 1000)
+        db.config_set("maxmemory", db.info("memory")["used_memory"] // 2)
         yield
         db.config_set("maxmemory", 0)
 
@@ -229,7 +231,8 @@ def garbage(flow, data, lifted):
 
 
 def later_garbage(flow, data, lifted):
-    flow.give(data if flow.passed < 200 else chance.randbytes(300))
+    """In the midst of what follows the greeting."""
+    flow.give(data if flow.passed < 10 else data[:len(data) // 2] + chance.randbytes(300))
 
 
 def gigantic(flow, data, lifted):

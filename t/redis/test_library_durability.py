@@ -158,8 +158,10 @@ def fill(servers, form):
     return library, before
 
 
-MERGES = [("merge", COUNTERS, "i5", 5, "1,3"), ("merge", COUNTERS, "new", 5, "1,2", 7, "1"), ("report", EDGES, "a", "{}")]
-STATE = [("seal", COUNTERS, 5, ""), ("open", COUNTERS, 7, ""), ("write", CONTROL, 2**20 + 1, 1, "c", "kills", "x"),
+MERGES = [("merge", COUNTERS, "i5", 5, "1,3"), ("merge", COUNTERS, "new", 5, "1,2", 7, "1"),
+          ("report", EDGES, "a", "{}")]
+STATE = [("seal", COUNTERS, 5, ""), ("open", COUNTERS, 7, ""),
+         ("write", CONTROL, 2**20 + 1, 1, "c", "kills", "x"),
          ("lease", CONTROL, "a", 1000), ("release", CONTROL, "a")]
 
 

@@ -37,7 +37,7 @@ class StagedStore : public Store {
     Answer answer = told(wants);
     answer.allocates = allocates;
     answer.counters_wanted = counters_wanted;
-    for (int i = 0; i < errors; ++i) answer.errors.push_back("fault " + std::to_string(first_error + i));
+    for (int i = 0; i < errors; ++i) answer.errors.push_back("fault " + std::to_string(first_error + i) + consequence);
     return answer;
   }
   Answer told(const Exchange& wants) {
@@ -67,7 +67,8 @@ class StagedStore : public Store {
   std::vector<EdgeReport> edges(std::string& error) override { return files_.edges(error); }
 
   bool read_only = false, loses_answers = false, allocates = true, counters_wanted = false;
-  bool takes_back = false;             // as a fleet's store: what it did not take is answered by what it has
+  bool takes_back = false;  // as a fleet's store: what it did not take is answered by what it has
+  std::string consequence;
   int errors = 0, first_error = 0;     // in each answer
   Exchange last;                       // that was asked
   std::function<void()> before_write;  // once
@@ -193,6 +194,8 @@ TEST_F(ConductorTest, ACauseIsSaidOnceInTenSeconds) {
   int said = 0;
   for (int i = 0; i < 80; ++i) said += says(step(leader), "fault 0") ? 1 : 0;
   EXPECT_EQ(said, 2) << "in twenty seconds";
+  leader.store->consequence = "; all goes on";
+  EXPECT_FALSE(says(step(leader), "fault 0"));
 }
 
 TEST_F(ConductorTest, ManyCausesAtOnceFillNoLog) {

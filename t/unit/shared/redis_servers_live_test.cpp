@@ -13,6 +13,7 @@ namespace experiment::shared {
 namespace {
 
 const RedisCall kLease{"x:ctl", "experiment_lease", {"edge-1", "10000"}, false};
+const RedisCall kMerge{"x:c:x:1", "experiment_merge", {"edge-1", "5", "1"}, false};
 const RedisCall kVersion{"x:ctl", "experiment_version", {}, true};
 const RedisCall kIncrement{"x:n", "", {"INCR", "x:n"}, false};
 const RedisCall kGet{"x:n", "", {"GET", "x:n"}, true};
@@ -141,6 +142,7 @@ TEST_F(RedisServersLive, WhereWritingIsRefusedReadingGoesOn) {
   RedisServers servers = this->servers();
   servers.call({kLease, kIncrement});
   const auto check = [&](const std::string& word) {
+    EXPECT_EQ(refusal(servers, kMerge), word);
     EXPECT_EQ(refusal(servers, kIncrement), word);
     EXPECT_EQ(servers.call({kGet}).replies[0].text, "1");
     EXPECT_EQ(servers.call({kVersion}).replies[0].integer, kLibraryVersion);
@@ -176,7 +178,8 @@ TEST_F(RedisServersLive, WhatAUserMayNot) {
   server_.run({"FUNCTION", "FLUSH"});
   const RedisAnswers answers = servers.call({kLease});
   EXPECT_EQ(answers.replies[0].text, "ERR Function not found");
-  EXPECT_NE(faults_of(answers).find("the library is missing, and cannot be loaded: NOPERM"), std::string::npos) << faults_of(answers);
+  EXPECT_NE(faults_of(answers).find("the library is missing, and cannot be loaded: NOPERM"), std::string::npos)
+      << faults_of(answers);
   server_.run({"CONFIG", "SET", "requirepass", "other"});
   ctl::RedisSocket nobody(patient());
   RedisServers stranger({RedisTopology::kSingle, false, {server_.endpoint()}, ""}, nobody, true);
