@@ -11,7 +11,7 @@
 namespace experiment::shared {
 
 // What experiment_version answers. Raised with each change of experiment.lua that servers must have.
-inline constexpr int kLibraryVersion = 1;
+inline constexpr int kLibraryVersion = 2;
 inline constexpr std::string_view kLibraryName = "experiment";
 
 std::string_view library_source() noexcept;

@@ -58,7 +58,7 @@ def login(server, user):
 def counts(client):
     """What an edge does with counters, the allocator's part included."""
     library = Library(client, "function", load=False)
-    assert library.version() == 1
+    assert library.version() == 2
     assert library.merge(COUNTERS, "a", 5, "1", 6, "2") == [1, 1, 1, 1]
     client.sadd("experiment:index", "button:1")
     assert client.smembers("experiment:index") == {"button:1"}
@@ -68,6 +68,9 @@ def counts(client):
     assert library.seal(COUNTERS, 5, "text") == 1
     names = [field for _, found in [client.hscan(COUNTERS, match="s:*")] for field in found]
     assert library.sweep(COUNTERS, 10080, *names) == 1
+    assert library.retire(COUNTERS) == 1
+    assert library.open(COUNTERS, 6, "text") == 1
+    assert library.retire(COUNTERS) == 1, "it was to stay"
 
 
 def controls(client):

@@ -240,5 +240,5 @@ def test_old_reports_go_in_the_end(library, client):
 
 
 def test_version(library):
-    assert library.version() == 1
-    assert library.call("version", [CONTROL]) == 1
+    assert library.version() == 2
+    assert library.call("version", [CONTROL]) == 2
