@@ -13,7 +13,8 @@ constexpr auto kSendAgain = std::chrono::minutes(1);
 constexpr const char* kFieldsOfPage = "500";
 constexpr std::size_t kNamesOfSweep = 1000;    // a small hash is one page, whatever it is asked for
 constexpr const char* kIdleMinutes = "43200";  // 30 days
-constexpr const char *kOpen = "experiment_open", *kSeal = "experiment_seal", *kSweep = "experiment_sweep";
+constexpr const char *kOpen = "experiment_open", *kSeal = "experiment_seal", *kSweep = "experiment_sweep",
+                     *kRetire = "experiment_retire";
 
 // "<started ms> <ended ms> <slots of arm 0>,<of arm 1>,..."
 std::string text_of(const EpochRecord& epoch) {
@@ -45,7 +46,10 @@ void RedisEpochs::note(const std::string& key, const ExperimentRuntime& before, 
 
 void RedisEpochs::note_all(const Runtime& runtime) {
   due_ = Clock::now() + kAllAgain;
+  list_due_ = true;
+  generations_.clear();
   for (const auto& [key, state] : runtime.experiments) {
+    generations_[key] = state.generation;
     if (state.epochs.empty()) continue;
     note(key, {}, state);
     sweeps_.push_back({counters_.key_of(key, state.generation), "0"});
@@ -60,10 +64,23 @@ void RedisEpochs::postpone() {
 void RedisEpochs::forget() {
   marks_.clear();
   sweeps_.clear();
+  listed_.clear();
+  list_due_ = false;
   due_ = {};
 }
 
+void RedisEpochs::retire_former() {
+  for (const auto& [key, generation] : listed_) {
+    const auto current = generations_.find(key);
+    if (current == generations_.end() || generation >= current->second) continue;
+    marks_.push_back({kRetire, counters_.key_of(key, generation), {}});
+  }
+  listed_.clear();
+}
+
 void RedisEpochs::work(RedisBatch& batch, std::vector<std::string>& errors) {
+  retire_former();
+  if (std::exchange(list_due_, false)) counters_.ask_index(batch, listed_);
   for (std::size_t calls = 0; calls < kCallsAtOnce && !marks_.empty(); ++calls) {
     Mark mark = std::move(marks_.front());
     marks_.pop_front();
@@ -75,7 +92,7 @@ void RedisEpochs::work(RedisBatch& batch, std::vector<std::string>& errors) {
       if (reply.is_error() && !is_of_key(reply)) {
         marks_.push_back(mark);
       } else if (reply.is_error()) {
-        errors.push_back(mark.key + ": epochs not marked: " + reply.text + "; marked again within the hour");
+        errors.push_back(mark.key + ": not kept tidy: " + reply.text + "; tried again within the hour");
       }
     });
   }

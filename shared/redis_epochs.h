@@ -1,13 +1,16 @@
-// Keeps the counter hashes tidy: which epochs there are, which are sealed, and whose vectors are not needed any more.
+// Keeps the counter hashes tidy: which epochs there are, which are sealed, and what is not needed any more.
 //
 // Part of the RedisStore of the node that allocates. Totals of a sealed epoch are final, so its instances' vectors go;
-// those of instances that were silent for a month go as well, and leave a tombstone. A little is done in each exchange.
+// those of instances that were silent for a month go as well, and leave a tombstone. A former generation's hash goes as
+// a whole, a month after it was found to be one. A little is done in each exchange.
 #pragma once
 
 #include <chrono>
 #include <deque>
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "shared/redis_batch.h"
@@ -42,12 +45,16 @@ class RedisEpochs {
     std::string key, cursor;
   };
   void mark(const char* function, const std::string& key, const EpochRecord& epoch);
+  void retire_former();
   void sweep(RedisBatch& batch, std::vector<std::string>& errors);
   void take_page(const std::string& key, const RedisReply& reply);
 
   const RedisCounters& counters_;
   std::deque<Mark> marks_;
   std::deque<Sweep> sweeps_;
+  std::map<std::string, std::uint32_t> generations_;        // that are the current ones
+  std::set<std::pair<std::string, std::uint32_t>> listed_;  // hashes that there are
+  bool list_due_ = false;
   Clock::time_point due_{};
 };
 

@@ -7,7 +7,7 @@
 -- forgotten comes back with the next flush. Errors begin with "EXPERIMENT " and name function, place, value and what
 -- was expected; errors of the server (WRONGTYPE, OOM, READONLY) pass as they are.
 --
--- NS:c:<experiment>:<generation>, a hash of counters
+-- NS:c:<experiment>:<generation>, a hash of counters, which expires when it is of a former generation
 --   m                       format of the hash: "1"
 --   u                       update mark: how many merges changed something
 --   e                       epochs that have totals, separated by spaces, in the order of their first flush
@@ -32,6 +32,7 @@ local VECTOR_BYTES = ENTRIES * 17      -- 16 digits and a comma each
 local SEEN_MINUTES = 60                -- how old a last-seen gets before it is written again
 local IDLE_MINUTES = 2 * SEEN_MINUTES  -- a shard seen later than that may be of an instance that lives
 local TOMBSTONE_MINUTES = 30 * 1440    -- how long an instance may be away and still be refused
+local RETIRED_SECONDS = 30 * 86400     -- how long counters of a former generation are kept
 local TEXT_BYTES = 65536               -- of what the allocator says about an epoch, and of a report
 local NAMES = 1000                     -- epochs or fields of one call
 local WRITE_FIELDS = 10000             -- of one change
@@ -359,7 +360,8 @@ local function totals(name, key, argv)
   return answer
 end
 
--- Writes the state of epochs, but of those that are sealed. Returns how many were not.
+-- Writes the state of epochs, but of those that are sealed. Returns how many were not. The generation is the current
+-- one, be it that a failover has made it so again: what was to go stays.
 local function mark_epochs(name, key, argv, state)
   local bad, fields, seen = bad_pairs(name, argv, 1, NAMES), {'m'}, {}
   for i = 1, bad and 0 or #argv, 2 do
@@ -378,7 +380,9 @@ local function mark_epochs(name, key, argv, state)
     end
   end
   if #writes > 0 and not stored[1] then append(writes, 'm', FORMAT) end
-  return write('HSET', key, writes) or count
+  problem = write('HSET', key, writes)
+  local stays = problem or redis.pcall('PERSIST', key)
+  return type(stays) == 'table' and stays or count
 end
 
 -- ARGV: 1 to 1000 times epoch, text. Returns how many are sealed now that were not: their totals are final.
@@ -389,6 +393,17 @@ end
 -- ARGV: as seal. Returns how many of them are open; those that are sealed stay as they are.
 local function open(name, key, argv)
   return mark_epochs(name, key, argv, 'open')
+end
+
+-- No ARGV. The generation is a former one, and in a month its counters go, whatever still comes in. Returns 1 when that
+-- month begins, 0 when it has begun or there are none.
+local function retire(name, key, argv)
+  local bad = bad_count(name, argv, 0, 0)
+  if bad then return bad end
+  local _, problem = read_counters(name, key, {'m'})
+  local left = problem or redis.pcall('TTL', key)
+  if type(left) == 'table' then return left end
+  return left == -1 and redis.pcall('EXPIRE', key, RETIRED_SECONDS) or 0
 end
 
 -- The vectors of `instance` in epochs that are not sealed, all of them idle; or nil, because it was seen since.
@@ -629,6 +644,7 @@ register('experiment_merge', merge, {})
 register('experiment_totals', totals, {'no-writes'})
 register('experiment_seal', seal, EVEN_FULL)
 register('experiment_open', open, EVEN_FULL)
+register('experiment_retire', retire, EVEN_FULL)
 register('experiment_sweep', sweep, EVEN_FULL)
 register('experiment_write', change, EVEN_FULL)
 register('experiment_changes', changes, {'no-writes'})

@@ -9,7 +9,9 @@ import time
 from lib.client import get
 from lib.crowd import EXPERIMENTS, SERVER, Crowd, roomy, total
 from lib.edge import document, experiment
+from lib.fault_proxy import CutReplies, FaultProxy
 from lib.fleet import SPACE, by_variant
+from lib.partitions import ADAPTIVE, BUTTON
 
 DEFINITIONS = document(experiment("visit"), experiment("button", unit="account"))
 
@@ -100,3 +102,23 @@ def test_a_server_that_forgets_everything_is_told_again(fleets, server, db):
             time.sleep(2)
         crowds += now
     assert_exact(fleet, db, crowds, seconds=30)
+
+
+def test_replies_that_end_at_any_byte_lose_nothing(fleets, server, db, soak):
+    """Each edge flushes every five seconds; the server has done what was asked, and the edge hears a part of that."""
+    count = 8
+    with contextlib.ExitStack() as stack:
+        ways = [stack.enter_context(FaultProxy(server.port)) for _ in range(count)]
+        urls = {n: f"redis://{way.address}" for n, way in enumerate(ways)}
+        fleet = fleets(SERVER, count=count, definitions=document(ADAPTIVE, BUTTON), urls=urls, workers=1, **roomy(soak))
+        ready(fleet)
+        for number, way in enumerate(ways):
+            cuts = range(1, 1500) if soak else range(1, 80, 5)[number::count]  # they have some 80
+            way.fault = CutReplies(b"\r\nexperiment_merge\r\n", cuts)
+            way.drop()
+        with visitors(fleet, clients=1, pause_s=0.05) as crowds:
+            fleet[0].wait(lambda: not any(way.fault.cuts for way in ways), seconds=3600 if soak else 60, step=0.2)
+        assert_exact(fleet, db, crowds, seconds=30)
+        made = [way.fault.made for way in ways]
+        print(f"replies ended at bytes {made}")
+        assert min(map(len, made)) >= 1

@@ -174,3 +174,18 @@ def test_kill_file_while_redis_hangs(fleets, server):
     took = time.monotonic() - began
     server.resume()
     assert took < 2.5, took
+
+
+def test_counts_of_a_former_generation_go_a_month_after_a_reset(fleets, db):
+    fleet = fleets(CONF, count=1, definitions=document(BUTTON))
+    edge = fleet[0]
+    edge.wait(lambda: enrolled(edge))
+    former, current = f"{SPACE}:c:button:1", f"{SPACE}:c:button:2"
+    edge.wait(lambda: db.exists(former))
+    assert db.ttl(former) == -1
+    db.copy(former, current)
+    db.expire(current, 1000)  # as if it had been a former one as well, before a failover forgot the one behind it
+    fleet.ctl("reset", "button", "--reason", "the page is another", check=True)
+    edge.wait(lambda: enrolled(edge))
+    edge.reload()  # the allocator looks at all hashes when it begins, and each hour
+    edge.wait(lambda: 29 * 86400 < db.ttl(former) <= 30 * 86400 and db.ttl(current) == -1, seconds=20)

@@ -5,8 +5,9 @@
         proxy.drop()                # ends those that there are
 
 A fault is a function of a connection's Flow that is given each piece that the server sent; without one pieces
-pass.
+pass. Where it has a method `hears`, that is given what clients send, in the same way.
 """
+import collections
 import contextlib
 import socket
 import threading
@@ -18,11 +19,12 @@ class Cut(Exception):
 
 
 class Flow:
-    """Towards the client of one connection."""
+    """Towards the client of one connection, or towards its server; `back` is the other way."""
 
     def __init__(self, client):
         self.client = client
         self.passed = 0
+        self.back = self.begun = None
 
     def give(self, data):
         self.client.sendall(data)
@@ -51,6 +53,30 @@ def cut(at):
         if flow.passed >= at:
             raise Cut
     return fault
+
+
+class CutReplies:
+    """A connection ends within the reply to a request that has `word` in it: behind the first of `cuts`, the next time
+    behind the second, until a reply is shorter than that.
+    """
+
+    def __init__(self, word, cuts):
+        self.word, self.cuts, self.made = word, collections.deque(cuts), []
+
+    def hears(self, flow, data):
+        if flow.back.begun is not None:  # all that was asked before is answered
+            self.cuts.clear()
+        flow.back.begun = flow.back.passed if self.word in data and self.cuts else None
+        flow.give(data)
+
+    def __call__(self, flow, data):
+        if flow.begun is None:
+            return flow.give(data)
+        at = flow.begun + self.cuts[0]
+        flow.give(data[:at - flow.passed])
+        if flow.passed == at:
+            self.made.append(self.cuts.popleft())
+            raise Cut
 
 
 def split(flow, data):
@@ -124,8 +150,9 @@ class FaultProxy:
             server.settimeout(None)
             with self.lock:
                 self.open |= {client, server}
-            fault = self.fault
-            for way in ((client, server, Flow(server), whole), (server, client, Flow(client), fault)):
+            fault, there, back = self.fault, Flow(server), Flow(client)
+            there.back, back.back = back, there
+            for way in ((client, server, there, getattr(fault, "hears", whole)), (server, client, back, fault)):
                 threading.Thread(target=self.pump, args=way, daemon=True).start()
 
     def pump(self, source, sink, flow, fault):

@@ -68,6 +68,9 @@ def counts(client):
     assert library.seal(COUNTERS, 5, "text") == 1
     names = [field for _, found in [client.hscan(COUNTERS, match="s:*")] for field in found]
     assert library.sweep(COUNTERS, 10080, *names) == 1
+    assert library.retire(COUNTERS) == 1
+    assert library.open(COUNTERS, 6, "text") == 1
+    assert library.retire(COUNTERS) == 1, "it was to stay"
 
 
 def controls(client):

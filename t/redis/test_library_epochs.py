@@ -107,6 +107,29 @@ def test_as_many_epochs_as_a_call_may_name(library, client):
     assert library.totals(COUNTERS, 0, "", *range(1000)) == [0]
 
 
+# --- retire -----------------------------------------------------------------------------------------------
+
+def test_counters_of_a_former_generation_go_in_a_month_whatever_comes_in(library, client):
+    assert library.retire(COUNTERS) == 0 and client.dbsize() == 0
+    library.merge(COUNTERS, "a", 5, "1")
+    assert library.retire(COUNTERS) == 1 and MONTH * 60 - 60 < client.ttl(COUNTERS) <= MONTH * 60
+    client.expire(COUNTERS, 1000)
+    assert library.retire(COUNTERS) == 0
+    library.merge(COUNTERS, "a", 5, "2", 6, "1")
+    library.sweep(COUNTERS, WEEK, *shards(client))
+    assert 0 < client.ttl(COUNTERS) <= 1000
+    assert library.totals(COUNTERS, 0, "") == [2, "5", "2", "", "6", "1", ""]
+
+
+@pytest.mark.parametrize("name", ["seal", "open"])
+def test_a_generation_that_is_current_again_stays(library, client, name):
+    library.merge(COUNTERS, "a", 5, "1")
+    library.call(name, [COUNTERS], 5, "text")
+    library.retire(COUNTERS)
+    library.call(name, [COUNTERS], 5, "text")
+    assert client.ttl(COUNTERS) == -1
+
+
 # --- sweep ------------------------------------------------------------------------------------------------
 
 def test_vectors_of_sealed_epochs_go_and_their_totals_stay(library, client):

@@ -58,6 +58,7 @@ BAD_CALLS = [
         (("five", "text"), f"epoch: 'five', expected 0 to {MAX}"),
         ((6, "text", 5, "text", 5, "text"), "epoch: '5', expected each epoch once"),
         ((6, "text", 5, "x" * 65537), f"text: '{'x' * 60}...', expected at most 65536 bytes")]),
+    ("retire", ("now",), "number of arguments: '1', expected 0"),
     ("sweep", (), "number of arguments: '0', expected 2 to 1001"),
     ("sweep", (10080,), "number of arguments: '1', expected 2 to 1001"),
     ("sweep", (10080, *("s:5:a",) * 1001), "number of arguments: '1002', expected 2 to 1001"),
@@ -139,7 +140,7 @@ def test_a_bad_vector_of_a_sealed_epoch_is_refused_as_well(filled, client):
     assert everything(client) == before
 
 
-@pytest.mark.parametrize("name", ["merge", "totals", "seal", "open", "sweep", "write", "changes", "lease",
+@pytest.mark.parametrize("name", ["merge", "totals", "seal", "open", "retire", "sweep", "write", "changes", "lease",
                                   "release", "report"])
 @pytest.mark.parametrize("keys", [[], [COUNTERS, CONTROL]])
 def test_each_function_takes_one_key(library, client, name, keys):
@@ -163,6 +164,7 @@ BAD_STATE = [
     (COUNTERS, "m", "2", "seal", (5, ""), f"m of {COUNTERS}: '2', expected format 1"),
     (COUNTERS, "m", "2", "open", (5, ""), f"m of {COUNTERS}: '2', expected format 1"),
     (COUNTERS, "m", "2", "sweep", (120, "s:5:a"), f"m of {COUNTERS}: '2', expected format 1"),
+    (COUNTERS, "m", "2", "retire", (), f"m of {COUNTERS}: '2', expected format 1"),
     (COUNTERS, "u", "many", "merge", ("a", 5, "2"), f"u of {COUNTERS}: 'many', expected a decimal"),
     (COUNTERS, "u", "many", "totals", (0, ""), f"u of {COUNTERS}: 'many', expected a decimal"),
     *((COUNTERS, "s:5:a", text, "merge", ("a", 5, "2"),
@@ -191,7 +193,8 @@ def test_what_is_damaged_is_told_and_left_as_it_is(filled, client, key, field, v
 
 @pytest.mark.parametrize("name, arguments", [
     ("merge", ("a", 5, "1")), ("totals", (0, "")), ("seal", (5, "")), ("open", (5, "")),
-    ("sweep", (120, "s:5:a")), ("write", (0, 1, "c", "doc", "{}")), ("changes", (0,)), ("lease", ("a", 1000)),
+    ("retire", ()), ("sweep", (120, "s:5:a")), ("write", (0, 1, "c", "doc", "{}")), ("changes", (0,)),
+    ("lease", ("a", 1000)),
     ("release", ("a",)), ("report", ("a", "{}"))])
 def test_keys_of_another_type_are_told_as_the_server_tells_them(library, client, name, arguments):
     client.set(COUNTERS, "text")
