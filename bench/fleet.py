@@ -25,6 +25,7 @@ from lib.edge import CTL, Edge, document, experiment  # noqa: E402
 from lib.fleet import Fleet, runtime  # noqa: E402
 from lib.load import Connection, request  # noqa: E402
 from lib.redis_server import RedisServer  # noqa: E402
+from lib.store_faults import FAULTS, Site  # noqa: E402
 
 CONF = """
     keepalive_requests 100000000;
@@ -39,8 +40,8 @@ BUTTON = experiment("button", unit="account")
 
 
 @contextlib.contextmanager
-def fleet_of(definitions, http=CONF, **more):
-    with tempfile.TemporaryDirectory(prefix="experiment-bench-") as name, RedisServer() as server:
+def making_edges():
+    with tempfile.TemporaryDirectory(prefix="experiment-bench-") as name:
         root = pathlib.Path(name)
         root.chmod(0o755)
         made = []
@@ -51,12 +52,17 @@ def fleet_of(definitions, http=CONF, **more):
             made.append(Edge(folder, *args, **kwargs))
             return made[-1]
 
-        fleet = Fleet(edges, f"redis://{server.address}", http, definitions=definitions, **more)
         try:
-            yield fleet, server
+            yield edges
         finally:
             for edge in made:
                 edge.end()
+
+
+@contextlib.contextmanager
+def fleet_of(definitions, http=CONF, **more):
+    with RedisServer() as server, making_edges() as edges:
+        yield Fleet(edges, f"redis://{server.address}", http, definitions=definitions, **more), server
 
 
 def connections_to_all_workers(edge):
@@ -260,18 +266,9 @@ def socket_writes(client):
     return client.info("stats")["total_reads_processed"]
 
 
-FAULTS = {
-    "stopped (SIGSTOP)": (RedisServer.pause, RedisServer.resume),
-    "dead (SIGKILL)": (RedisServer.kill, RedisServer.start),
-    "out of memory": (lambda s: s.client().config_set("maxmemory", "1"), lambda s: s.client().config_set("maxmemory", "0")),
-    "refuses authentication": (lambda s: s.client().execute_command("ACL", "SETUSER", "default", "resetpass", ">other"),
-                               lambda s: s.client(password="other").execute_command("ACL", "SETUSER", "default", "nopass")),
-}
-
-
 def p99(edge, seconds=3):
     out = subprocess.run(["wrk", "-t1", "-c8", f"-d{seconds}s", "--latency", "-H", "X-Account: u1",
-                          f"http://127.0.0.1:{edge.port}/"], capture_output=True, text=True, check=True).stdout
+                          f"http://127.0.0.1:{edge.port}/news"], capture_output=True, text=True, check=True).stdout
     assert "Non-2xx" not in out and "Socket errors" not in out, out
     value = next(line.split()[1] for line in out.splitlines() if line.strip().startswith("99%"))
     number = float(value.rstrip("mus"))
@@ -279,24 +276,27 @@ def p99(edge, seconds=3):
 
 
 def faults():
-    """p99 of requests while the store has a fault, beside ten healthy runs that alternate with them."""
-    with fleet_of(document(BUTTON), count=1, workers=1) as (fleet, server):
-        (edge,) = fleet
-        workers_of(fleet)
-        p99(edge)
-        healthy, sick = [], {name: [] for name in FAULTS}
-        for _ in range(3):
-            for name, (begin, end) in FAULTS.items():
-                healthy.append(p99(edge))
-                begin(server)
-                time.sleep(0.5)
-                sick[name].append(p99(edge))
-                end(server)
-                time.sleep(1)
-        print(f"p99 of a request, healthy: {min(healthy):.0f} to {max(healthy):.0f} us, median "
-              f"{statistics.median(healthy):.0f}, {len(healthy)} runs")
-        for name, values in sick.items():
-            print(f"  store {name:<24} {min(values):.0f} to {max(values):.0f} us, median {statistics.median(values):.0f}")
+    """p99 of requests while the store has each of its faults, beside healthy runs that alternate with them."""
+    with making_edges() as edges:
+        site = Site(edges)
+        try:
+            site.wait(time.monotonic() + 20, site.news_everywhere, "every worker enrolls")
+            p99(site.edge)
+            healthy, sick = [], {name: [] for name in FAULTS}
+            for _ in range(3):
+                for name, fault in FAULTS.items():
+                    healthy.append(p99(site.edge))
+                    with fault(site):
+                        time.sleep(0.5)
+                        sick[name].append(p99(site.edge))
+                    site.recover(time.monotonic(), 20, [{}, {}])
+        finally:
+            site.end()
+    print(f"p99 of a request, healthy: {min(healthy):.0f} to {max(healthy):.0f} us, median "
+          f"{statistics.median(healthy):.0f}, {len(healthy)} runs")
+    for name, values in sick.items():
+        print(f"  store {name.replace('_', ' '):<20} {min(values):.0f} to {max(values):.0f} us, median "
+              f"{statistics.median(values):.0f}")
 
 
 PARTS = {"kill": kill, "push-lost": push_lost, "local": local, "allocation": allocation, "steady": steady, "faults": faults}
