@@ -8,11 +8,13 @@
 #include "ctl/applied.h"
 #include "ctl/doctor_directory.h"
 #include "ctl/doctor_redis.h"
+#include "ctl/doctor_rings.h"
 #include "ctl/edges.h"
 #include "ctl/finding.h"
 #include "ctl/placements.h"
 #include "ctl/target.h"
 #include "shared/kill_file.h"
+#include "shared/redis_library.h"
 #include "shared/state_files.h"
 
 namespace experiment::ctl {
@@ -21,10 +23,10 @@ namespace {
 constexpr std::size_t kMaxKillFileBytes = std::size_t{1} << 20;
 constexpr std::int64_t kMostSkewS = 150;  // reports are a minute apart
 
-std::string joined(const std::set<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
+nlohmann::json to_json(const std::vector<Finding>& findings) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const Finding& finding : findings) out.push_back({{"what", finding.what}, {"fix", finding.fix}});
+  return out;
 }
 
 class Doctor {
@@ -39,9 +41,11 @@ class Doctor {
     if (arguments_.is_directory()) {
       for (Finding& finding : examine_directory(arguments_.state, edges_)) findings_.push_back(std::move(finding));
       examine_hosts();
+    } else {
+      examine_libraries();
     }
     examine_kill_files();
-    examine_keys();
+    for (Finding& finding : examine_rings(edges_, notes_)) findings_.push_back(std::move(finding));
     examine_clocks();
     for (const std::string& line : applied(edges_, now_.document_version, now_.runtime.version).lagging) {
       add("edge " + line + " is behind the store", "see its error log; it follows within a second where it can");
@@ -102,19 +106,26 @@ class Doctor {
     }
   }
 
-  void examine_keys() {
-    std::map<std::string, std::set<std::string>> rings;
+  // Redis has one library; which functions it must have is up to the release of each edge.
+  void examine_libraries() {
+    std::map<std::uint64_t, std::set<std::string>> versions;
     for (const Edge& edge : edges_) {
-      if (edge.speaks()) rings[edge.keys].insert(edge.name());
+      if (edge.speaks()) versions[edge.library].insert(edge.name());
     }
-    if (const auto none = rings.find(""); none != rings.end()) {
-      add("no key ring on " + joined(none->second) + ": cookies are not signed there", "give them experiment_keys");
-      rings.erase(none);
+    if (versions.empty()) return;
+    const std::uint64_t newest = versions.rbegin()->first;
+    if (versions.size() > 1) {
+      std::string text;
+      for (const auto& [version, names] : versions)
+        text += (text.empty() ? "" : "; ") + std::to_string(version) + " on " + joined(names);
+      add("edges call different versions of the library: " + text,
+          "experimentctl doctor --load of the newest release, which serves the others too; then upgrade those");
     }
-    if (rings.size() < 2) return;
-    std::string text = "key rings differ, so that edges refuse each other's cookies:";
-    for (const auto& [ring, names] : rings) text += " " + ring + " on " + joined(names) + ";";
-    add(text, "give all the same experiment_keys, in the same order");
+    if (newest > static_cast<std::uint64_t>(shared::kLibraryVersion)) {
+      add("edges call version " + std::to_string(newest) + " of the library, this experimentctl is for version " +
+              std::to_string(shared::kLibraryVersion),
+          "use the experimentctl of their release, above all for doctor --load");
+    }
   }
 
   void examine_clocks() {
@@ -145,13 +156,11 @@ class Doctor {
 
   int tell() const {
     std::string text;
-    nlohmann::json findings = nlohmann::json::array();
-    for (const Finding& finding : findings_) {
-      text += finding.what + "\n  " + finding.fix + "\n";
-      findings.push_back({{"what", finding.what}, {"fix", finding.fix}});
-    }
+    for (const Finding& finding : findings_) text += finding.what + "\n  " + finding.fix + "\n";
     if (findings_.empty()) text = state_.place() + ": nothing to change\n";
-    return state_.output().end(findings_.empty() ? kOk : kRefused, text, {{"findings", std::move(findings)}});
+    for (const Finding& note : notes_) text += "note: " + note.what + "\n  " + note.fix + "\n";
+    return state_.output().end(findings_.empty() ? kOk : kRefused, text,
+                               {{"findings", to_json(findings_)}, {"notes", to_json(notes_)}});
   }
 
   const StoreArguments& arguments_;
@@ -159,6 +168,7 @@ class Doctor {
   Snapshot now_;
   std::vector<Edge> edges_;
   std::vector<Finding> findings_;
+  std::vector<Finding> notes_;  // that nothing has to be done about
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "ctl/edges.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace experiment::ctl {
@@ -45,6 +46,8 @@ Edge edge_of(const shared::EdgeReport& report, const json& value) {
   edge.age_s = report.age_s;
   edge.host = text_of(value, "host");
   edge.keys = text_of(value, "keys");
+  edge.ring = texts_of(value, "ring");
+  edge.library = std::max<std::uint64_t>(1, number_of(value, "library"));
   edge.document = number_of(value, "document");
   edge.runtime = number_of(value, "runtime");
   if (const std::uint64_t at_s = number_of(value, "at_s"); at_s != 0) edge.at_s = static_cast<std::int64_t>(at_s);

@@ -109,6 +109,14 @@ class CommandLine {
     return verb;
   }
 
+  // One that writes the document.
+  CLI::App* add_publishing_verb(const char* name, const char* description, OnState run) {
+    return add_verb(name, description, [this, run = std::move(run)](State& state) {
+      const std::string refusal = refuse_documents(store_);
+      return refusal.empty() ? run(state) : state.output().fail(kRefused, refusal);
+    });
+  }
+
   int on_state(const OnState& run, Output& output) const {
     std::string error;
     auto store = open_store(store_, error);
@@ -140,10 +148,10 @@ class CommandLine {
       };
     });
 
-    verb = add_verb("publish", "Make a document the one that every node follows, and say what that changes.",
-                    [this](State& state) {
-                      return publish({file_, reason_, expected_, dry_run_}, state);
-                    });
+    verb = add_publishing_verb("publish", "Make a document the one that every node follows, and say what that changes.",
+                               [this](State& state) {
+                                 return publish({file_, reason_, expected_, dry_run_}, state);
+                               });
     add_file(verb);
     verb->add_flag("--dry-run", dry_run_, "only say what it would change");
     verb->add_option("--expect", expected_, "publish only if this version stands")->type_name("VERSION");
@@ -170,7 +178,7 @@ class CommandLine {
   }
 
   CLI::App* add_lifecycle_verb(const char* name, const char* desired, const char* description) {
-    CLI::App* verb = add_verb(name, description, [this, name, desired](State& state) {
+    CLI::App* verb = add_publishing_verb(name, description, [this, name, desired](State& state) {
       return change_desired({name, key_, reason_, {desired, winner_, holdback_}}, state);
     });
     add_key(verb);

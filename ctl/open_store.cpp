@@ -6,6 +6,7 @@
 #include <random>
 
 #include "ctl/linked_servers.h"
+#include "shared/edge_directory.h"
 #include "shared/file_store.h"
 #include "shared/redis_store.h"
 #include "shared/state_files.h"
@@ -63,6 +64,15 @@ std::unique_ptr<shared::Store> open_store(const StoreArguments& arguments, std::
   shared::RedisAccess access;
   const auto url = url_of(arguments, access, error);
   return url ? std::make_unique<RemoteStore>(*url, arguments, access) : nullptr;
+}
+
+std::string refuse_documents(const StoreArguments& arguments) {
+  if (!arguments.is_directory()) return {};
+  const std::string store = shared::EdgeDirectory(shared::StateDirectory(arguments.state)).store();
+  if (store.empty()) return {};
+  return arguments.state +
+         " belongs to an edge of a fleet, which takes its document from there; nothing was changed: use " +
+         shared::store_options(store);
 }
 
 std::unique_ptr<LinkedServers> open_servers(const StoreArguments& arguments, std::string& error) {

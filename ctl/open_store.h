@@ -24,6 +24,10 @@ struct StoreArguments {
 // Nothing is made where there is no store. Returns nullptr and in `error` what was expected.
 std::unique_ptr<shared::Store> open_store(const StoreArguments& arguments, std::string& error);
 
+// Why no document is to be written there, and where instead; empty where it may be. A fleet's edge has a directory, but
+// takes its documents from the fleet.
+std::string refuse_documents(const StoreArguments& arguments);
+
 // The servers of a --store, over a link of their own, for doctor. Returns nullptr and in `error` what was expected.
 class LinkedServers;
 std::unique_ptr<LinkedServers> open_servers(const StoreArguments& arguments, std::string& error);

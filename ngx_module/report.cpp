@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ngx_module/worker.h"
+#include "shared/redis_library.h"
 
 namespace experiment::ngx {
 
@@ -19,6 +20,8 @@ std::string edge_report(const MainConf& conf, const shared::Conductor& mind, std
                     {"units", std::move(units)},
                     {"placements", std::move(placements)},
                     {"keys", worker_keys_fingerprint()},
+                    {"ring", worker_key_fingerprints()},
+                    {"library", shared::kLibraryVersion},
                     {"document", mind.document_version()},
                     {"runtime", mind.runtime().version},
                     {"at_s", now_s}};

@@ -10,8 +10,9 @@
 
 namespace experiment::ngx {
 
-// A JSON object: host, version of nginx, units, placements (patterns and place), fingerprint of the key ring, versions
-// of the document and the runtime state in use, unix time. Called by the leader between two steps.
+// A JSON object: host, version of nginx, units, placements (patterns and place), fingerprints of the key ring and of
+// its keys, version of the library that it calls in Redis, versions of the document and the runtime state in use, unix
+// time. Called by the leader between two steps.
 std::string edge_report(const MainConf& conf, const shared::Conductor& mind, std::int64_t now_s);
 
 }  // namespace experiment::ngx

@@ -41,12 +41,9 @@ class Worker {
                     "experiment: more than %d processes look at the zone; retired experiments are not freed meanwhile",
                     shared::kMaxWorkers);
     }
+    if (conf_.keys) keys_ = *conf_.keys;  // first: the leader reports them
     leader_.start();
-    if (conf_.keys) {
-      keys_ = *conf_.keys;
-    } else {
-      generated_keys();
-    }
+    if (!keys_) generated_keys();
     // An image that was replaced under the copying is followed by one that is whole: nobody begins without a plan.
     for (int tries = 0; current_ == nullptr && tries < kFirstPlanTries; ++tries) build([] { return false; });
     timer_.handler = on_timer;
@@ -64,6 +61,9 @@ class Worker {
   Plan* current() const noexcept { return current_; }
   const shared::KeyRing& keys() const noexcept { return *keys_; }
   std::string keys_fingerprint() const { return keys_ ? keys_->fingerprint() : std::string(); }
+  std::vector<std::string> key_fingerprints() const {
+    return keys_ ? keys_->key_fingerprints() : std::vector<std::string>();
+  }
   const shared::Zone& zone() const noexcept { return zone_; }
   std::uint32_t stripe() const noexcept { return stripe_; }
 
@@ -233,6 +233,9 @@ const shared::KeyRing& worker_keys() noexcept {
 }
 std::string worker_keys_fingerprint() {
   return worker == nullptr ? std::string() : worker->keys_fingerprint();
+}
+std::vector<std::string> worker_key_fingerprints() {
+  return worker == nullptr ? std::vector<std::string>() : worker->key_fingerprints();
 }
 const shared::Zone& worker_zone() noexcept {
   return worker->zone();

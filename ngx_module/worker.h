@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "ngx_module/conf.h"
 #include "ngx_module/plan.h"
@@ -27,6 +28,7 @@ inline void release_plan(Plan* plan) noexcept {
 const shared::KeyRing& worker_keys() noexcept;
 // Of the ring that this worker uses; empty: it has none yet.
 std::string worker_keys_fingerprint();
+std::vector<std::string> worker_key_fingerprints();
 const shared::Zone& worker_zone() noexcept;
 std::uint32_t worker_stripe() noexcept;
 // This worker's stripe of the node's counters.

@@ -7,6 +7,7 @@ namespace experiment::shared {
 
 FileStore::FileStore(std::string directory, std::string instance)
     : directory_(std::move(directory)),
+      edge_(!instance.empty()),
       documents_(directory_),
       runtime_(directory_),
       counters_(directory_, instance),
@@ -22,6 +23,7 @@ Answer FileStore::exchange(const Exchange& wants) {
       answer.errors.push_back(directory_.file("") + ": " + problem.what() + "; tried again at the next exchange");
     }
   };
+  if (edge_ && !left_ && !wants.counters_only) leave_fleet();
   // Kills first: they must not wait for a slow disk to take the counters.
   if (!wants.counters_only) {
     part(runtime_);
@@ -30,6 +32,15 @@ Answer FileStore::exchange(const Exchange& wants) {
   part(counters_);
   if (!wants.counters_only) part(edges_);
   return answer;
+}
+
+// A node that is one of its own again: what it does from now on is not the fleet's, should it come back to it.
+void FileStore::leave_fleet() {
+  const EdgeDirectory belongs(directory_);
+  left_ = belongs.store().empty();
+  if (left_) return;
+  const FileLock lock = directory_.lock();
+  if (lock.held()) belongs.leave();
 }
 
 std::optional<StoredDocument> FileStore::last_good() {

@@ -24,6 +24,7 @@
 #include "shared/audit_file.h"
 #include "shared/counter_files.h"
 #include "shared/document_files.h"
+#include "shared/edge_directory.h"
 #include "shared/edge_files.h"
 #include "shared/runtime_file.h"
 #include "shared/state_directory.h"
@@ -51,7 +52,11 @@ class FileStore : public Store {
   template <typename Function>
   auto answered(std::string& error, Function function) -> decltype(function());
 
+  void leave_fleet();
+
   StateDirectory directory_;
+  bool edge_;
+  bool left_ = false;  // the fleet that the directory belonged to
   DocumentFiles documents_;
   RuntimeFile runtime_;
   CounterFiles counters_;

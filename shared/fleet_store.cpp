@@ -2,15 +2,15 @@
 
 #include <cstdio>
 #include <exception>
+#include <set>
 #include <utility>
 
 #include "shared/checked_json.h"
+#include "shared/kills.h"
 
 namespace experiment::shared {
 namespace {
 
-constexpr const char* kName = "fleet.json";
-constexpr std::size_t kMaxNameBytes = 65536;
 constexpr std::int64_t kReplayNs = std::int64_t{3600} * 1'000'000'000;
 constexpr int kKeepPause = 20;  // times what writing runtime.json took: that of a thousand experiments has megabytes
 
@@ -21,6 +21,19 @@ std::string kills_of(const Runtime& runtime) {
     if (!state.kills.empty()) text += key + encode_kills(state.kills);
   }
   return digest_text(text);
+}
+
+// Quoted keys and variants, separated by commas.
+std::string standing_targets(const Runtime& runtime) {
+  std::string text = any_stands(runtime.kill_all) ? "everything" : "";
+  for (const auto& [key, state] : runtime.experiments) {
+    std::set<std::string> targets;
+    for (const Kill& kill : state.kills) {
+      if (kill.stands()) targets.insert(kill.variant.empty() ? key : key + "/" + kill.variant);
+    }
+    for (const std::string& target : targets) text += (text.empty() ? "\"" : ", \"") + target + "\"";
+  }
+  return text;
 }
 
 void append(std::vector<std::string>& to, std::vector<std::string>& from) {
@@ -34,6 +47,7 @@ FleetStore::FleetStore(std::unique_ptr<RedisStore> redis, std::string name, std:
     : redis_(std::move(redis)),
       name_(std::move(name)),
       directory_(std::move(directory)),
+      belongs_(directory_),
       documents_(directory_),
       runtime_(directory_),
       counters_(directory_, instance, CounterFiles::Gone::kKeep) {}
@@ -45,9 +59,7 @@ void FleetStore::begin(Answer& answer) {
 }
 
 bool FleetStore::is_ours() const {
-  std::string error;
-  const auto state = open_state(read_file(directory_.file(kName), kMaxNameBytes).text, error);
-  return state && state->value("store", std::string()) == name_;
+  return belongs_.store() == name_;
 }
 
 // Makes the directory this store's. False: it cannot be written, and nothing in it is used.
@@ -55,12 +67,26 @@ bool FleetStore::take(Answer& answer) {
   const FileLock lock = directory_.lock();
   std::string error = lock.error();
   if (lock.held()) {
+    tell_dropped_kills(answer);
     move_aside(answer);
-    error = replace_file(directory_.file(kName), seal_state({{"store", name_}}));
+    error = belongs_.take(name_);
   }
   if (error.empty()) return true;
   answer.errors.push_back(error + "; nothing of the store is kept on this machine");
   return false;
+}
+
+// They go with the state that they are in: whoever made them expects them to hold.
+void FleetStore::tell_dropped_kills(Answer& answer) {
+  Answer former;
+  RuntimeFile(directory_).exchange({}, former);
+  if (former.runtime_unreadable)
+    answer.warnings.push_back(directory_.file("runtime.json") + ": cannot be read; kills in it are dropped");
+  const std::string kills = former.runtime ? standing_targets(*former.runtime) : "";
+  if (kills.empty()) return;
+  answer.warnings.push_back("killed on this node until now, and not in the fleet: " + kills +
+                            "; what is to stay killed: experimentctl kill KEY[/VARIANT] (or --all) --reason TEXT " +
+                            store_options(name_));
 }
 
 // Requires: the directory's lock is held.
@@ -98,6 +124,7 @@ Answer FleetStore::exchange(const Exchange& wants) {
   answer.own = std::move(local.own);
   answer.runtime_unreadable = answer.runtime_unreadable || (local.runtime_unreadable && redis_->runtime().version == 0);
   append(answer.errors, local.errors);
+  append(answer.warnings, local.warnings);
   append(answer.notices, local.notices);
   return answer;
 }

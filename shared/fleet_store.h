@@ -14,6 +14,7 @@
 
 #include "shared/counter_files.h"
 #include "shared/document_files.h"
+#include "shared/edge_directory.h"
 #include "shared/redis_store.h"
 #include "shared/runtime_file.h"
 #include "shared/state_directory.h"
@@ -43,6 +44,7 @@ class FleetStore : public Store {
   bool is_ours() const;
   bool take(Answer& answer);
   void move_aside(Answer& answer);
+  void tell_dropped_kills(Answer& answer);
   void look_at_runtime(Answer& answer);
   void keep_runtime(Answer& answer);
   void keep_counters(const Exchange& wants, Exchange& remote, Answer& answer);
@@ -51,6 +53,7 @@ class FleetStore : public Store {
   std::unique_ptr<RedisStore> redis_;
   std::string name_;
   StateDirectory directory_;
+  EdgeDirectory belongs_;
   DocumentFiles documents_;
   RuntimeFile runtime_;
   CounterFiles counters_;

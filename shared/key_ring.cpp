@@ -33,6 +33,14 @@ void write_hex(const std::uint8_t* data, std::size_t n, char* out) noexcept {
   }
 }
 
+std::string fingerprint_of(const std::string& digests) {
+  Digest digest;
+  SHA256(bytes_of(digests), digests.size(), digest.data());
+  std::string text(8, '\0');
+  write_hex(digest.data(), text.size() / 2, text.data());
+  return text;
+}
+
 // The value of a hex digit in either case, or -1.
 int hex_digit(char c) noexcept {
   if (c >= '0' && c <= '9') return c - '0';
@@ -113,11 +121,14 @@ std::optional<KeyRing> KeyRing::parse(std::string_view text, std::string& error)
 std::string KeyRing::fingerprint() const {
   std::string digests;
   for (std::size_t i = 0; i < count_; ++i) digests.append(keys_[i].digest.begin(), keys_[i].digest.end());
-  Digest digest;
-  SHA256(bytes_of(digests), digests.size(), digest.data());
-  std::string text(8, '\0');
-  write_hex(digest.data(), text.size() / 2, text.data());
-  return text;
+  return fingerprint_of(digests);
+}
+
+std::vector<std::string> KeyRing::key_fingerprints() const {
+  std::vector<std::string> prints;
+  for (std::size_t i = 0; i < count_; ++i)
+    prints.push_back(fingerprint_of({keys_[i].digest.begin(), keys_[i].digest.end()}));
+  return prints;
 }
 
 const KeyRing::Key* KeyRing::find(std::uint8_t key_id) const noexcept {

@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "shared/hmac_sha256.h"
 
@@ -54,6 +55,8 @@ class KeyRing {
   // order, which says nothing about the keys. Shown per edge, so that a ring that was not rolled out everywhere is
   // seen.
   std::string fingerprint() const;
+  // The same of each key alone, in order: to see which of them another ring lacks.
+  std::vector<std::string> key_fingerprints() const;
 
  private:
   struct Key {

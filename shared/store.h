@@ -55,7 +55,8 @@ struct Answer {
   std::uint64_t others_mark = 0;
   // Whether this node is the one that brings the runtime state in line with documents and allocates; others adopt.
   bool allocates = true;
-  std::vector<std::string> notices;  // one line each: changes for the better
+  std::vector<std::string> notices;   // one line each: changes for the better
+  std::vector<std::string> warnings;  // and what somebody should look at
   // One line each: place, what happened, consequence; the rest of the exchange still holds.
   std::vector<std::string> errors;
 };

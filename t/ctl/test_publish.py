@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from lib.tool import (
-    CONFLICT, NOTHING, OK, REFUSED, UNREACHABLE, audit, document, experiment, has_run, reports, run, unseal,
+    CONFLICT, DOCUMENT, NOTHING, OK, REFUSED, UNREACHABLE, audit, document, experiment, has_run, reports, run, seal,
+    unseal,
 )
 
 
@@ -190,6 +191,29 @@ def test_all_who_publish_at_once_are_done(empty, tmp_path):
     assert [result.returncode for result in results] == [OK] * 5
     assert len(json.loads(run("history", "--state", empty, "--json").stdout)["versions"]) == 5
     assert unseal(empty / "store.json")["version"] == 5
+
+
+def belongs_to_a_fleet(state, store):
+    (state / "fleet.json").write_text(seal({"store": store}))
+
+
+@pytest.mark.parametrize("verb", [["publish", "new.json"], ["publish", "new.json", "--dry-run"], ["start", "flag"],
+                                  ["freeze", "checkout"], ["stop", "checkout"], ["archive", "flag"],
+                                  ["conclude", "checkout", "--winner", "green", "--reason", "x"]])
+def test_the_directory_of_a_fleets_edge_takes_no_documents(state, tmp_path, monkeypatch, verb):
+    """No node reads them there; what this edge alone does is still its directory's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.json").write_text(json.dumps({**DOCUMENT, "holdout": 0.1}))
+    before = (state / "definitions.json").read_text()
+    belongs_to_a_fleet(state, "redis+cluster://a:1,b:2 shop")
+    result = run(*verb, "--state", state)
+    assert result.returncode == REFUSED and (state / "definitions.json").read_text() == before
+    assert (f"{state} belongs to an edge of a fleet, which takes its document from there; nothing was changed: "
+            "use --store redis+cluster://a:1,b:2 --namespace shop") in result.stderr
+    for allowed in (["kill", "checkout", "--reason", "x"], ["resume", "checkout", "--reason", "x"],
+                    ["reset", "checkout", "--reason", "x"], ["list"], ["status"], ["history"],
+                    ["check", "new.json"]):
+        assert run(*allowed, "--state", state).returncode in (OK, NOTHING), allowed
 
 
 def test_a_link_is_not_replaced(empty, publish, tmp_path):

@@ -116,7 +116,7 @@ def test_keygen(tmp_path):
 
 
 ALL = [{"patterns": ["all"], "place": "server"}]
-EDGE = {"host": "one", "document": 1, "keys": "0123abcd"}
+EDGE = {"host": "one", "document": 1, "keys": "0123abcd", "ring": ["aaaa0001"]}
 
 
 def another_edge(**differs):
@@ -129,14 +129,15 @@ def healthy(state):
     reports(state, "A", **EDGE, at_s=int(time.time()), placements=ALL)
 
 
-def findings(state):
+def findings(state, kind="findings"):
     result = run("doctor", "--state", state, "--json")
     told = json.loads(result.stdout)
     assert result.returncode == (REFUSED if told["findings"] else OK)
-    for finding in told["findings"]:
-        assert finding["what"] and finding["fix"]
-        assert finding["what"] + "\n  " + finding["fix"] + "\n" in run("doctor", "--state", state).stdout
-    return told["findings"]
+    for begin, each in (("", "findings"), ("note: ", "notes")):
+        for finding in told[each]:
+            assert finding["what"] and finding["fix"]
+            assert begin + finding["what"] + "\n  " + finding["fix"] + "\n" in run("doctor", "--state", state).stdout
+    return told[kind]
 
 
 def test_a_healthy_directory_has_no_findings(state):
@@ -171,8 +172,12 @@ def kill_by_file(state):
     (lambda s: (s / "keys").chmod(0o644), "others than its owner may use the keys"),
     (lambda s: s.chmod(0o777), "everybody on this machine may write there"),
     (lambda s: (s / "runtime.json.corrupt-1").write_text(""), "a damaged file that was set aside"),
-    (another_edge(keys="ffffffff"), "key rings differ, so that edges refuse each other's cookies: "
-                                    "0123abcd on one (AAAAAAAA); ffffffff on one (BBBBBBBB)"),
+    (another_edge(keys="ffffffff", ring=[]), "key rings differ, so that edges may refuse each other's cookies: "
+                                             "0123abcd on one (AAAAAAAA); ffffffff on one (BBBBBBBB)"),
+    (another_edge(keys="ffffffff", ring=["bbbb0002"]),
+     "cookies that one (AAAAAAAA) signs by key aaaa0001 are refused on one (BBBBBBBB), where that key is missing"),
+    (another_edge(keys="ffffffff", ring=["bbbb0002", "aaaa0001"]),
+     "cookies that one (BBBBBBBB) signs by key bbbb0002 are refused on one (AAAAAAAA), where that key is missing"),
     (another_edge(keys=""), "no key ring on one (BBBBBBBB)"),
     (another_edge(host="two"), "edges of 2 machines (one, two) report into"),
     (another_edge(at_s=int(time.time()) - 9000), "clocks differ: one (AAAAAAAA) is "),
@@ -187,6 +192,21 @@ def test_doctor_finds(state, harm, expected):
     told = findings(state)
     assert any(expected in finding["what"] for finding in told), told
     assert len(told) <= 2
+
+
+@pytest.mark.parametrize("first, second", [
+    (["aaaa0001"], ["aaaa0001", "bbbb0002"]),  # the new key is being brought to all
+    (["aaaa0001", "bbbb0002"], ["bbbb0002", "aaaa0001"]),  # it begins to sign
+    (["bbbb0002"], ["bbbb0002", "aaaa0001"]),  # the old one goes
+])
+def test_a_rotation_that_is_in_order_is_a_note(state, first, second):
+    healthy(state)
+    for name, ring in (("A", first), ("B", second)):
+        reports(state, name, **{**EDGE, "keys": "+".join(ring), "ring": ring}, placements=ALL)
+    assert findings(state) == []
+    note, = findings(state, "notes")
+    assert note["what"].startswith("rotation of keys under way: ") and "on one (BBBBBBBB)" in note["what"]
+    assert run("doctor", "--state", state).stdout.startswith(f"{state}: nothing to change\nnote: ")
 
 
 def test_the_clocks_of_edges_that_report_at_different_times_agree(state):

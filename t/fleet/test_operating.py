@@ -40,8 +40,8 @@ def write_keys(edge, text):
     (edge.folder / "keys").write_text(text)
 
 
-def findings(url):
-    return [found["what"] for found in json.loads(ctl(url, "doctor", "--json").stdout)["findings"]]
+def findings(url, kind="findings"):
+    return [found["what"] for found in json.loads(ctl(url, "doctor", "--json").stdout)[kind]]
 
 
 def test_keys_are_rotated_and_nobody_notices(fleets, db):
@@ -58,15 +58,16 @@ def test_keys_are_rotated_and_nobody_notices(fleets, db):
                 browser.port = edge.port
                 assert page(browser)[:2] == [variant, "sticky"]
 
-    def rings_differ():
-        return [line for line in findings(url) if "key rings differ" in line]
+    def rotates():
+        assert not [line for line in findings(url) if "refused on" in line]
+        return findings(url, "notes")
 
     for text in (KEYS + NEW_KEY, NEW_KEY + KEYS):
         for number, edge in enumerate(fleet):
             write_keys(edge, text)
             edge.reload()
             same_everywhere()
-            edge.wait(lambda: bool(rings_differ()) == (number == 0), seconds=20, step=0.5)
+            edge.wait(lambda: bool(rotates()) == (number == 0), seconds=30, step=0.5)
     newcomer = Browser(fleet[0].port)
     variant = page(newcomer)[0]
     for edge in fleet:
@@ -75,6 +76,9 @@ def test_keys_are_rotated_and_nobody_notices(fleets, db):
     newcomer.port = fleet[1].port
     assert page(newcomer)[:2] == [variant, "sticky"]
     assert page(browsers[0])[1] != "sticky"  # signed by the key that is gone
+    write_keys(fleet[0], KEYS)  # an edge that was forgotten
+    fleet[0].reload()
+    edge.wait(lambda: len([line for line in findings(url) if "refused on" in line]) == 2, seconds=30, step=0.5)
 
 
 def test_a_node_becomes_a_fleet(edges, server, db):
@@ -84,7 +88,8 @@ def test_a_node_becomes_a_fleet(edges, server, db):
     edge.wait(lambda: enrolled(edge))
     browsers = [Browser(edge.port) for _ in range(10)]
     seen = [page(browser)[0] for browser in browsers]
-    edge.ctl("kill", "other", "--reason", "of before")
+    for target in ("other", "button/green"):
+        edge.ctl("kill", target, "--reason", "of before", check=True)
     edge.wait(lambda: (edge.state / "runtime.json").exists())
     edge.stop()  # its counts are on the disk then
 
@@ -97,6 +102,11 @@ def test_a_node_becomes_a_fleet(edges, server, db):
     assert json.loads((edge.state / "fleet.json").read_text())
     assert {"runtime.json.former", "definitions.good.json.former"} <= {path.name for path in edge.state.iterdir()}
     assert edge.lines(r"runtime\.json.*\.former")
+    dropped, = edge.lines(r"\[warn\].*killed on this node until now, and not in the fleet: ")
+    assert '"button/green", "other"; what is to stay killed: experimentctl kill' in dropped
+    assert dropped.endswith(f"--store {url} --namespace {SPACE}")
+    in_vain = edge.ctl("publish", str(edge.state / "definitions.json"))
+    assert in_vain.returncode == 1 and f"use --store {url} --namespace {SPACE}" in in_vain.stderr
     for browser, variant in zip(browsers, seen):
         assert page(browser)[:2] == [variant, "sticky"]
     newcomers = [Browser(edge.port) for _ in range(10)]
@@ -106,6 +116,39 @@ def test_a_node_becomes_a_fleet(edges, server, db):
     wait(lambda: (got := by_variant(db, "button", 0)) and sum(got.values()) >= len(newcomers) and
          all(got[v] >= n for v, n in want.items()))
     assert sum(by_variant(db, "button", 0).values()) < 2 * len(newcomers)
+
+
+def test_an_edge_is_a_node_of_its_own_again(fleets):
+    """Its directory is the store then: it takes documents, and a fleet would have to begin with it anew."""
+    edge, = fleets(CONF, count=1, definitions=document(BUTTON))
+    edge.wait(lambda: enrolled(edge))
+    edge.wait(lambda: (edge.state / "runtime.json").exists())
+    edge.stop()
+    (edge.state / "definitions.json").write_text(json.dumps(document(experiment("other"))))
+    edge.configure(CONF, zone=ZONE + "    experiment_keys {folder}/keys;\n")
+    edge.start()
+    edge.wait(lambda: page(Browser(edge.port))[1] == "unknown")
+    assert not (edge.state / "fleet.json").exists()
+    (edge.folder / "new.json").write_text(json.dumps(document(BUTTON)))
+    assert edge.ctl("publish", str(edge.folder / "new.json")).returncode == 0
+    edge.wait(lambda: enrolled(edge))
+
+
+def test_edges_that_call_different_libraries_are_called_out(fleets, server, db):
+    """One of a release that did not say so yet, and one of a release to come."""
+    edge, = fleets(CONF, count=1, definitions=document(BUTTON))
+    edge.wait(lambda: db.hlen(f"{SPACE}:edges") == 1)
+    report, = db.hvals(f"{SPACE}:edges")  # the first one says all of it
+    seconds, text = report.decode().split(";", 1)
+    said = json.loads(text)
+    assert said["library"] >= 1 and len(said["ring"]) == 1
+    assert not [line for line in findings(f"redis://{server.address}") if "librar" in line]
+    for name, version in (("Old", None), ("New", 99)):
+        other = {**said, "host": name, "library": version}
+        db.hset(f"{SPACE}:edges", name * 7 + "x", f"{seconds};{json.dumps(other)}")
+    told = findings(f"redis://{server.address}")
+    assert any("edges call different versions of the library: 1 on " in line and "99 on New" in line for line in told)
+    assert any("edges call version 99 of the library, this experimentctl is for version" in line for line in told)
 
 
 def test_a_fleet_moves_to_another_server(fleets, server, db):

@@ -34,40 +34,38 @@ def faults(edge):
     return {reason: value for reason, value in all_of_them.items() if value}
 
 
-def healthy(edge, rejoins):
-    edge.wait(lambda: age(edge) < 2 and figure(edge, "store_rejoins_total") == rejoins, seconds=20)
+def heard(edge):
+    edge.wait(lambda: age(edge) < 2, seconds=20)
 
 
 def test_a_store_that_hangs_or_is_gone_is_seen(fleets, server):
-    edge, = fleets(CONF, count=1, definitions=document(experiment("button")), options="command_timeout=300ms")
+    edge, = fleets(CONF, count=1, definitions=document(experiment("button")))
     edge.wait(lambda: Browser(edge.port).go("/").text)
-    healthy(edge, 0)
-    assert faults(edge) == {}
-    for rejoins, away, back in ((1, server.pause, server.resume), (2, server.stop, server.start)):
-        met = faults(edge).get("unreachable", 0)
+    heard(edge)
+    for away, back in ((server.pause, server.resume), (server.stop, server.start)):
+        met, rejoins = faults(edge).get("unreachable", 0), figure(edge, "store_rejoins_total")
         away()
         edge.wait(lambda: age(edge) > 3, seconds=20)
-        assert set(faults(edge)) == {"unreachable"} and faults(edge)["unreachable"] > met
+        assert faults(edge)["unreachable"] > met and figure(edge, "store_rejoins_total") == rejoins
         edge.reload()  # another worker leads, the figures go on
         assert age(edge) > 3
         back()
-        healthy(edge, rejoins)
-        assert set(faults(edge)) == {"unreachable"}
+        edge.wait(lambda: figure(edge, "store_rejoins_total") > rejoins, seconds=20)
+        heard(edge)
+    assert set(faults(edge)) <= {"unreachable", "busy"}
 
 
 def test_what_the_store_refuses_is_told_apart(fleets, server, db):
     edge, = fleets(CONF, count=1, definitions=document(experiment("button")))
     edge.wait(lambda: Browser(edge.port).go("/").text)
-    healthy(edge, 0)
+    heard(edge)
     db.config_set("min-replicas-to-write", 1)
-    Browser(edge.port).go("/")  # something to write
-    edge.wait(lambda: faults(edge), seconds=20)
-    assert set(faults(edge)) == {"unwritable"} and age(edge) < 5  # it can be read all the time
+    edge.wait(lambda: "unwritable" in faults(edge), seconds=20)
+    heard(edge)  # it can be read all the time
+    assert "auth" not in faults(edge)
     db.config_set("min-replicas-to-write", 0)
     db.acl_setuser("default", commands=["-fcall"])
-    edge.wait(lambda: len(faults(edge)) > 1, seconds=20)
-    assert set(faults(edge)) == {"unwritable", "auth"}
-    assert figure(edge, "store_rejoins_total") == 0
+    edge.wait(lambda: "auth" in faults(edge), seconds=20)
 
 
 def test_an_edge_that_starts_without_its_store_waits_for_it(fleets, server):
@@ -76,7 +74,8 @@ def test_an_edge_that_starts_without_its_store_waits_for_it(fleets, server):
     edge.wait(lambda: age(edge) > 2, seconds=20)
     assert set(faults(edge)) == {"unreachable"}
     server.start()
-    healthy(edge, 1)
+    edge.wait(lambda: figure(edge, "store_rejoins_total") == 1, seconds=20)
+    heard(edge)
 
 
 def test_a_node_of_its_own_has_no_such_figures(edges):
@@ -95,12 +94,14 @@ def test_the_best_arm_is_told_by_the_edge_that_knows(fleets):
     for edge in fleet:
         edge.wait(lambda: Browser(edge.port).go("/").text)
         assert best(edge) == {}
-    for _ in range(50):
+
+    def told_by_one():
         for edge in fleet:
             browser = Browser(edge.port)
             if browser.go("/").text == "green":
                 browser.go("/thanks")
-    fleet[0].wait(lambda: any(best(edge) for edge in fleet), seconds=60)  # after two flushes
+        return any(best(edge) for edge in fleet)
+    fleet[0].wait(told_by_one, seconds=60, step=0.1)
     told = [best(edge) for edge in fleet if best(edge)]
     assert len(told) == 1 and set(told[0]) == {"control", "green"}
     assert abs(sum(told[0].values()) - 1) < 1e-4 and told[0]["green"] > 0.5

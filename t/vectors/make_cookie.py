@@ -136,7 +136,9 @@ def rings():
     out = []
     for keys in ([KEY_A], [KEY_A, KEY_B], [KEY_B, KEY_A]):
         digest = hashlib.sha256(b"".join(hashlib.sha256(k).digest() for k in keys)).hexdigest()
-        out.append({"keys": [k.hex() for k in keys], "ids": [key_id(k) for k in keys], "fingerprint": digest[:8]})
+        single = [hashlib.sha256(hashlib.sha256(k).digest()).hexdigest()[:8] for k in keys]
+        out.append({"keys": [k.hex() for k in keys], "ids": [key_id(k) for k in keys], "fingerprint": digest[:8],
+                    "key_fingerprints": single})
     return out
 
 

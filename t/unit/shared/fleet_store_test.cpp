@@ -104,6 +104,25 @@ TEST_F(FleetStoreTest, OneOfTheFleetAllocates) {
   EXPECT_TRUE(b->exchange({}).allocates);
 }
 
+TEST_F(FleetStoreTest, KillsThatAMachineLeavesBehindAreNamed) {
+  FileStore node(directory("a"));
+  Runtime killed = runtime_with_kill("x", "broken");
+  killed.experiments["x"].kills.push_back({"green", "slow", "experimentctl", 1});
+  killed.experiments["y"].kills.push_back({"", "mended", "experimentctl", 1});
+  killed.experiments["y"].kills.back().lifted = Lift{"test", "mended", 2};
+  killed.kill_all.push_back({"", "all", "test", 1});
+  EXPECT_TRUE(node.exchange(offer_runtime(0, killed)).runtime_written);
+  auto a = edge(kInstanceA, "a");
+  const Answer first = a->exchange({});
+  EXPECT_EQ(first.warnings,
+            std::vector<std::string>{
+                "killed on this node until now, and not in the fleet: everything, \"x\", \"x/green\"; what is to stay "
+                "killed: experimentctl kill KEY[/VARIANT] (or --all) --reason TEXT --store " +
+                backend_.url()});
+  EXPECT_TRUE(a->exchange({}).warnings.empty());
+  EXPECT_TRUE(edge(kInstanceB, "a")->exchange({}).warnings.empty());
+}
+
 TEST_F(FleetStoreTest, OthersGetADocumentWhenItsStateIsThere) {
   auto a = edge(kInstanceA, "a"), b = edge(kInstanceB, "b");
   EXPECT_TRUE(a->exchange({}).allocates);

@@ -153,6 +153,7 @@ TEST(KeyRing, IdsAndFingerprintsAgreeWithTheVectors) {
     EXPECT_EQ(ring.signing_id(), vector["ids"][0]);
     for (const auto& id : vector["ids"]) EXPECT_TRUE(ring.has(id));
     EXPECT_EQ(ring.fingerprint(), vector["fingerprint"]);
+    EXPECT_EQ(ring.key_fingerprints(), vector["key_fingerprints"].get<std::vector<std::string>>());
     fingerprints.insert(ring.fingerprint());
   }
   EXPECT_EQ(fingerprints.size(), 3u) << "the order shows too";

@@ -164,6 +164,38 @@ TEST_F(RedisServersTest, ErrorsOfAScriptReadAsThoseOfTheLibrary) {
   EXPECT_EQ(call({merge("a")}), "EXPERIMENT FENCED edge\n");
 }
 
+TEST_F(RedisServersTest, FaultsAreCountedByCauseOncePerCall) {
+  StoreHealth health{};
+  use("redis://h:1").count_in(&health);
+  const auto counted = [&] {
+    std::string text;
+    for (auto& count : health.faults) text += std::to_string(count.exchange(0));
+    return text;
+  };
+  link_.coming = true;
+  call({get("a")});
+  EXPECT_EQ(counted(), "0000000") << "the first attempt is under way";
+  link_.coming = false;
+  call({get("a"), get("b")});
+  EXPECT_EQ(counted(), "1000000");
+  std::string told;
+  link_.servers["h:1"] = [&](const Words& words) { return words[1] == "a" ? error_reply(told) : echo(words); };
+  for (const auto& [line, counts] : std::vector<std::pair<std::string, std::string>>{
+           {"NOPERM this user has no permissions", "0100000"},
+           {"OOM command not allowed", "0010000"},
+           {"READONLY You can't write", "0010000"},
+           {"LOADING Redis is loading", "0001000"},
+           {"ERR Function not found", "0000100"},
+           {"EXPERIMENT FENCED edge", "0000010"},
+           {"MOVED 1 h:2", "0000001"},
+           {"TRYAGAIN Multiple keys", "0000000"},
+       }) {
+    told = line;
+    call({get("a"), get("a"), get("b")});
+    EXPECT_EQ(counted(), counts) << line;
+  }
+}
+
 TEST_F(RedisServersTest, AnUnknownCommandOfACallIsItsReply) {
   use("redis://h:1");
   link_.servers["h:1"] = [](const Words&) {
