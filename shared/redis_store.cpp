@@ -6,6 +6,7 @@ namespace experiment::shared {
 namespace {
 
 constexpr int kPublishTries = 10;
+constexpr auto kWatched = std::chrono::seconds(2);  // a store that is back: what tells of changes may not be there yet
 
 }  // namespace
 
@@ -22,7 +23,8 @@ RedisStore::RedisStore(std::unique_ptr<RedisServers> servers, RedisStoreOptions 
 }
 
 bool RedisStore::is_due(const Exchange& wants) const {
-  return !wants.counters_only && (wants.hint || Clock::now() - asked_ >= options_.poll);
+  const auto now = Clock::now();
+  return !wants.counters_only && (wants.hint || now < watched_until_ || now - asked_ >= options_.poll);
 }
 
 Answer RedisStore::exchange(const Exchange& wants) {
@@ -73,6 +75,7 @@ void RedisStore::reach(RedisBatch& batch, Answer& answer) {
     const auto away = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - away_since_);
     answer.notices.push_back("store: back after " + std::to_string(away.count()) + " s");
   }
+  if (reached && away_) watched_until_ = Clock::now() + kWatched;
   // The first attempt to connect is no outage.
   if (!reached && !told_away_ && !faults.empty()) away_since_ = Clock::now();
   told_away_ = !reached && (told_away_ || !faults.empty());

@@ -71,7 +71,7 @@ class RedisStore : public Store {
   RedisRecords records_;
   std::map<std::string, Counters> gone_;
   Clock::time_point asked_{};  // when the last poll was answered
-  Clock::time_point away_since_{};
+  Clock::time_point away_since_{}, watched_until_{};
   bool away_ = false, told_away_ = false, allocated_ = false;
 };
 

@@ -18,7 +18,7 @@ import time
 from lib.client import get
 from lib.crowd import EXPERIMENTS, SERVER, Crowd, roomy, total
 from lib.edge import document, experiment
-from lib.fault_proxy import FaultProxy, whole
+from lib.fault_proxy import Cut, FaultProxy, whole
 from lib.fleet import SPACE, Fleet, by_variant, runtime
 from lib.redis_server import RedisServer
 
@@ -41,6 +41,7 @@ class Site:
         self.proxy = FaultProxy(self.server.port)
         self.proxy.fault = lambda flow, data: self.fault(flow, data)
         self.fault, self.edition, self.crowds = whole, 0, []
+        self.pause_s = 0.05 if soak else 0.005  # of many thousand visitors the filter takes one for another
         password = self.server.folder / "password"
         password.write_text(SECRET)
         self.fleet = Fleet(edges, f"redis://{self.server.address}", CONF, count=1,
@@ -64,7 +65,7 @@ class Site:
     # --- what is true, and what the store has of it ---
     @contextlib.contextmanager
     def crowd(self):
-        with Crowd(self.edge.port, clients=1, kept=1, seed=1 + len(self.crowds)) as crowd:
+        with Crowd(self.edge.port, clients=1, kept=1, seed=1 + len(self.crowds), pause_s=self.pause_s) as crowd:
             self.crowds.append(crowd)
             yield crowd
 
@@ -245,6 +246,7 @@ def endless(flow, data, lifted):
     flow.give(b"*100000\r\n")
     while not lifted.is_set():
         flow.give(b"$65536\r\n" + bytes(65536) + b"\r\n")
+    raise Cut
 
 
 FAULTS = {
