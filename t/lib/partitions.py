@@ -16,7 +16,7 @@ import redis
 
 from lib.crowd import SERVER
 from lib.edge import document, experiment
-from lib.fault_proxy import FaultProxy
+from lib.fault_proxy import CutReplies, FaultProxy, whole
 from lib.fleet import SPACE, Fleet, ctl
 from lib.load import Connection, request
 from lib.redis_server import RedisServer
@@ -212,6 +212,11 @@ class Partitions:
             self.ways[number].target = (to or self.server).port
             self.ways[number].refuses = False
 
+    def give(self, fault):
+        for way in self.ways:
+            way.fault = fault()
+            way.drop()
+
     # --- what people do ---
     def publish(self, server=None):
         self.number += 1
@@ -293,7 +298,14 @@ class Partitions:
         gone.kill()
         self.open(*numbers)
 
-    EVENTS = one_is_cut_off, the_allocator_is_cut_off, the_store_goes_back, the_fleet_is_divided
+    def the_answer_to_a_publication_is_lost(self):
+        """Of an epoch: the store has it, and its allocator cannot know."""
+        self.give(lambda: CutReplies(b"\r\nexperiment_write\r\n", [1]))
+        self.wait(lambda: any(way.fault.made for way in self.ways))
+        self.give(lambda: whole)
+
+    EVENTS = (one_is_cut_off, the_allocator_is_cut_off, the_store_goes_back, the_fleet_is_divided,
+              the_answer_to_a_publication_is_lost)
 
     def agree(self):
         """Whether all edges show the same epoch, kills and document, and these are the newest."""
