@@ -109,18 +109,17 @@ ADAPTIVE = experiment("button", unit="visitor", allocation={
 def test_an_allocation_is_one_everywhere(fleets, server, db):
     """Green sells, control does not: shares move, and no edge ever shows an epoch with another share than the others."""
     fleet = fleets(CONF, definitions=document(ADAPTIVE))
-    for edge in fleet:
-        edge.wait(lambda: Browser(edge.port).go("/").text.split("|")[0])
+    everywhere(fleet, lambda variant, reason, *_: reason != "unknown")
     shares, stop = collections.defaultdict(set), threading.Event()
     newest, late = {}, []
 
     def visit(number):
         edge = fleet[number]
         while not stop.is_set():
-            browser = Browser(edge.port)
+            browser, asked = Browser(edge.port), time.monotonic()
             variant, reason, epoch, share = browser.go("/").text.split("|")
             shares[epoch, variant].add(share)
-            newest[number] = int(epoch)
+            newest[number] = int(epoch), asked
             if variant == "green":
                 browser.go("/thanks")
             time.sleep(0.004)
@@ -134,8 +133,8 @@ def test_an_allocation_is_one_everywhere(fleets, server, db):
         while time.monotonic() < end and (len(published) < 5 or runtime(db, "button")["epochs"][-1]["quotas"][1] < 9000):
             current = runtime(db, "button")["epochs"][-1]["id"]
             published.setdefault(current, time.monotonic())
-            ripe = max((e for e, at in published.items() if time.monotonic() - at > 2), default=0)
-            late += [(n, e, ripe) for n, e in newest.items() if e < ripe]
+            late += [(n, shown, epoch) for n, (shown, asked) in list(newest.items()) for epoch, at in published.items()
+                     if shown < epoch and asked - at > 2]
             time.sleep(0.05)
     finally:
         stop.set()

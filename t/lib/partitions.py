@@ -16,7 +16,7 @@ import redis
 
 from lib.crowd import SERVER
 from lib.edge import document, experiment
-from lib.fault_proxy import FaultProxy
+from lib.fault_proxy import CutReplies, FaultProxy, whole
 from lib.fleet import SPACE, Fleet, ctl
 from lib.load import Connection, request
 from lib.redis_server import RedisServer
@@ -167,7 +167,7 @@ class Partitions:
 
     def __init__(self, edges, server, count=3, seed=1, **more):
         self.server, self.servers, self.chance = server, [server], random.Random(seed)
-        self.number = 1  # of the document
+        self.number = self.version = 1  # of texts that were published, and of the document that stands
         self.killed = 0  # how many lamps were
         self.resumed = set()
         self.ways = [FaultProxy(server.port) for _ in range(count)]
@@ -212,9 +212,15 @@ class Partitions:
             self.ways[number].target = (to or self.server).port
             self.ways[number].refuses = False
 
+    def give(self, fault):
+        for way in self.ways:
+            way.fault = fault()
+            way.drop()
+
     # --- what people do ---
     def publish(self, server=None):
         self.number += 1
+        self.version += 1
         ctl(self.url(server), "publish", "-", check=True, stdin=json.dumps(definitions(self.number)))
 
     def kill(self, server=None):
@@ -263,7 +269,7 @@ class Partitions:
         killed = self.kill()
         self.resume(burning)
         self.another_epoch()
-        told = lambda look: look.version == self.number and killed in look.killed and burning not in look.killed
+        told = lambda look: look.version == self.version and killed in look.killed and burning not in look.killed
         self.wait(lambda: any(told(self.look(n)) for n in range(len(self.ways))))
         self.server.kill()
         self.server.start()
@@ -283,20 +289,34 @@ class Partitions:
         self.open(*there, to=other)
         for side in self.server, other:
             self.another_epoch(side)
-        changed = self.chance.choice([(self.server, here), (other, there)])
-        killed = self.kill(changed[0])
-        self.publish(changed[0])
-        told = lambda look: look.version == self.number and killed in look.killed
-        self.wait(lambda: all(told(self.look(n)) for n in changed[1]))
+        sides = self.chance.sample([(self.server, here), (other, there)], 2)
+        killed = self.kill(sides[0][0])
+        self.publish(sides[0][0])
+        if self.chance.random() < 0.5:  # another one under the same version: that of the side that remains holds
+            self.publish(sides[1][0])
+            self.version -= 1
+            self.wait(lambda: all(self.look(n).version == self.version for n in sides[1][1]))
+        told = lambda look: look.version == self.version and killed in look.killed
+        self.wait(lambda: all(told(self.look(n)) for n in sides[0][1]))
         self.close(*numbers)
         self.server, gone = self.chance.sample([self.server, other], 2)
         gone.kill()
         self.open(*numbers)
 
-    EVENTS = one_is_cut_off, the_allocator_is_cut_off, the_store_goes_back, the_fleet_is_divided
+    def the_answer_to_a_publication_is_lost(self):
+        """Of an epoch: the store has it, and its allocator cannot know."""
+        self.give(lambda: CutReplies(b"\r\nexperiment_write\r\n", [1]))
+        self.wait(lambda: any(way.fault.made for way in self.ways))
+        self.give(lambda: whole)
+
+    EVENTS = (one_is_cut_off, the_allocator_is_cut_off, the_store_goes_back, the_fleet_is_divided,
+              the_answer_to_a_publication_is_lost)
 
     def agree(self):
         """Whether all edges show the same epoch, kills and document, and these are the newest."""
         looks = {self.look(n).agreed for n in range(len(self.ways))}
         epoch, _, version = looks.pop()
-        return not looks and version == self.number and epoch == self.epoch_in()
+        texts = {json.loads((edge.state / "definitions.good.json").read_text())["state"]["text"] for edge in self.fleet}
+        with self.server.client() as client:
+            stands = client.hget(f"{SPACE}:ctl", "doc").decode()
+        return not looks and version == self.version and epoch == self.epoch_in() and texts == {stands}
