@@ -192,8 +192,8 @@ TEST_F(ConductorTest, ACauseIsSaidOnceInTenSeconds) {
   Leader leader = lead();
   leader.store->errors = 1;
   int said = 0;
-  for (int i = 0; i < 79; ++i) said += says(step(leader), "fault 0") ? 1 : 0;
-  EXPECT_EQ(said, 2) << "in twenty seconds";
+  for (int i = 0; i < 60; ++i) said += says(step(leader), "fault 0") ? 1 : 0;
+  EXPECT_EQ(said, 2) << "in fifteen seconds";
   leader.store->consequence = "; all goes on";
   EXPECT_FALSE(says(step(leader), "fault 0"));
 }
