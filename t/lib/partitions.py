@@ -69,6 +69,8 @@ class Seen:
 
 
 class Witness:
+    """Asks every edge and reads every server and state directory, some ten times a second."""
+
     def __init__(self, partitions):
         self.partitions, self.stopping = partitions, threading.Event()
         self.tables = collections.defaultdict(lambda: collections.defaultdict(set))  # epoch -> table -> where it was
@@ -289,15 +291,15 @@ class Partitions:
         self.open(*there, to=other)
         for side in self.server, other:
             self.another_epoch(side)
-        sides = self.chance.sample([(self.server, here), (other, there)], 2)
-        killed = self.kill(sides[0][0])
-        self.publish(sides[0][0])
-        if self.chance.random() < 0.5:  # another one under the same version: that of the side that remains holds
-            self.publish(sides[1][0])
+        (one, edges_of_one), (two, edges_of_two) = self.chance.sample([(self.server, here), (other, there)], 2)
+        killed = self.kill(one)
+        self.publish(one)
+        if self.chance.random() < 0.5:  # another one under the same version: that of the server that remains holds
+            self.publish(two)
             self.version -= 1
-            self.wait(lambda: all(self.look(n).version == self.version for n in sides[1][1]))
+            self.wait(lambda: all(self.look(n).version == self.version for n in edges_of_two))
         told = lambda look: look.version == self.version and killed in look.killed
-        self.wait(lambda: all(told(self.look(n)) for n in sides[0][1]))
+        self.wait(lambda: all(told(self.look(n)) for n in edges_of_one))
         self.close(*numbers)
         self.server, gone = self.chance.sample([self.server, other], 2)
         gone.kill()
