@@ -278,7 +278,7 @@ def p99(edge, seconds=3):
 def faults():
     """p99 of requests while the store has each of its faults, beside healthy runs that alternate with them."""
     with making_edges() as edges:
-        site = Site(edges)
+        site = Site(edges, workers=1)
         try:
             site.wait(time.monotonic() + 20, site.news_everywhere, "every worker enrolls")
             p99(site.edge)

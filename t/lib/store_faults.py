@@ -34,9 +34,9 @@ TROUBLE = re.compile(r"^(\S+ \S+) \[(?:error|crit)\] \S+ (.*)")
 
 
 class Site:
-    """One edge of two workers and its Redis; a proxy in between does `fault` to what the server says."""
+    """One edge and its Redis; a proxy in between does `fault` to what the server says."""
 
-    def __init__(self, edges, soak=False):
+    def __init__(self, edges, soak=False, **more):
         self.server = RedisServer(user=[f"edge on >{SECRET} ~* &* +@all", "default on nopass ~* &* +@all"])
         self.proxy = FaultProxy(self.server.port)
         self.proxy.fault = lambda flow, data: self.fault(flow, data)
@@ -46,7 +46,7 @@ class Site:
         password.write_text(SECRET)
         self.fleet = Fleet(edges, f"redis://{self.server.address}", CONF, count=1,
                            definitions=self.definitions(), urls={0: f"redis://{self.proxy.address}"},
-                           options=f"user=edge password_file={password}", **roomy(soak))
+                           options=f"user=edge password_file={password}", **roomy(soak), **more)
         self.edge = self.fleet[0]
 
     def end(self):
