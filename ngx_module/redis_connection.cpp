@@ -14,7 +14,7 @@ namespace experiment::ngx {
 namespace {
 
 constexpr std::size_t kReadBytes = 16384;
-constexpr std::size_t kBytesPerTurn = 256 * 1024;  // before requests have their turn
+constexpr std::size_t kBytesPerTurn = 64 * 1024;  // before requests have their turn
 constexpr std::size_t kPoolBytes = 1024;
 
 enum Greeting { kAuth, kName, kPing, kGreetings };
