@@ -207,7 +207,7 @@ bool Conductor::adopt(Answer& answer, std::int64_t now_ms) {
     adopt_document(*answer.document, now_ms);
     changed = changed || document_version_ != before;
   }
-  for (const auto& warning : answer.warnings) say(Severity::kWarning, warning);
+  for (const auto& warning : answer.warnings) say_again(Severity::kWarning, warning, now_ms);
   return changed;
 }
 

@@ -37,7 +37,7 @@ Answer RedisStore::exchange(const Exchange& wants) {
   if (due && !wants.counters) counters_.probe(batch, answer.errors);
   if (due && wants.report) records_.report(batch, options_.instance, *wants.report, answer.errors);
   reach(batch, answer);
-  if (due && control_.answered()) note_answer();
+  if (due) note_answer();
   if (due) control_.settle(answer);
   if (control_.take_forgotten()) {
     counters_.forgotten();
@@ -57,9 +57,14 @@ Answer RedisStore::exchange(const Exchange& wants) {
   return answer;
 }
 
+// By what says what is new: of a cluster, other servers may be away meanwhile.
 void RedisStore::note_answer() {
-  asked_ = Clock::now();
   StoreHealth* health = options_.health;
+  if (!control_.answered()) {
+    if (told_away_ && health != nullptr) health->away.store(1, std::memory_order_relaxed);
+    return;
+  }
+  asked_ = Clock::now();
   if (health == nullptr) return;
   health->answered_ms.store(steady_ms(), std::memory_order_relaxed);
   if (health->away.exchange(0, std::memory_order_relaxed) != 0) health->rejoins.fetch_add(1, std::memory_order_relaxed);
@@ -79,7 +84,6 @@ void RedisStore::reach(RedisBatch& batch, Answer& answer) {
   // The first attempt to connect is no outage.
   if (!reached && !told_away_ && !faults.empty()) away_since_ = Clock::now();
   told_away_ = !reached && (told_away_ || !faults.empty());
-  if (told_away_ && options_.health != nullptr) options_.health->away.store(1, std::memory_order_relaxed);
   away_ = !reached;
 }
 

@@ -1,7 +1,11 @@
 """What experiment_metrics says of a fleet's store: how long it has been silent, what went wrong with it, and that it is
 back."""
+import time
+
 from lib.client import Browser
 from lib.edge import document, experiment
+from lib.fleet import Fleet
+from lib.redis_topologies import Cluster
 
 CONF = """
     server {
@@ -53,6 +57,27 @@ def test_a_store_that_hangs_or_is_gone_is_seen(fleets, server):
         edge.wait(lambda: figure(edge, "store_rejoins_total") > rejoins, seconds=20)
         heard(edge)
     assert set(faults(edge)) <= {"unreachable", "busy"}
+
+
+def test_a_part_of_a_cluster_that_is_gone_is_no_outage_that_ends(edges):
+    keys = [f"button-{number}" for number in range(9)]
+    cluster = Cluster(replicas=0, cluster_require_full_coverage="no")
+    try:
+        definitions = document(*(experiment(key) for key in ["button", *keys]))
+        edge = Fleet(edges, cluster.url, CONF, count=1, definitions=definitions)[0]
+        edge.wait(lambda: Browser(edge.port).go("/").text)
+        heard(edge)
+        rejoins = figure(edge, "store_rejoins_total")
+        holders = [cluster.holder_of(f"test:c:{key}:1") for key in keys]
+        gone = next(server for server in holders if server is not cluster.holder_of("test:ctl"))
+        gone.stop()
+        Browser(edge.port).go("/")
+        edge.wait(lambda: "unreachable" in faults(edge), seconds=20)
+        time.sleep(3)
+        heard(edge)
+        assert figure(edge, "store_rejoins_total") <= rejoins + 1  # all may be away until the others agree
+    finally:
+        cluster.end()
 
 
 def test_what_the_store_refuses_is_told_apart(fleets, server, db):

@@ -38,6 +38,7 @@ class StagedStore : public Store {
     answer.allocates = allocates;
     answer.counters_wanted = counters_wanted;
     for (int i = 0; i < errors; ++i) answer.errors.push_back("fault " + std::to_string(first_error + i) + consequence);
+    if (!warning.empty()) answer.warnings.push_back(warning);
     return answer;
   }
   Answer told(const Exchange& wants) {
@@ -68,7 +69,7 @@ class StagedStore : public Store {
 
   bool read_only = false, loses_answers = false, allocates = true, counters_wanted = false;
   bool takes_back = false;  // as a fleet's store: what it did not take is answered by what it has
-  std::string consequence;
+  std::string consequence, warning;
   int errors = 0, first_error = 0;     // in each answer
   Exchange last;                       // that was asked
   std::function<void()> before_write;  // once
@@ -196,6 +197,14 @@ TEST_F(ConductorTest, ACauseIsSaidOnceInTenSeconds) {
   EXPECT_EQ(said, 2) << "in fifteen seconds";
   leader.store->consequence = "; all goes on";
   EXPECT_FALSE(says(step(leader), "fault 0"));
+}
+
+TEST_F(ConductorTest, AWarningOfTheStoreIsSaidOnceInTenSeconds) {
+  Leader leader = lead();
+  leader.store->warning = "killed on this node";
+  int said = 0;
+  for (int i = 0; i < 60; ++i) said += says(step(leader), "killed on this node") ? 1 : 0;
+  EXPECT_EQ(said, 2) << "in fifteen seconds";
 }
 
 TEST_F(ConductorTest, ManyCausesAtOnceFillNoLog) {
