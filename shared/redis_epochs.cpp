@@ -48,11 +48,13 @@ void RedisEpochs::note_all(const Runtime& runtime) {
   due_ = Clock::now() + kAllAgain;
   list_due_ = true;
   generations_.clear();
+  marks_.clear();                       // what a server that is away was not told is noted once, too
+  const bool sweeps = sweeps_.empty();  // else the last round is under way
   for (const auto& [key, state] : runtime.experiments) {
     generations_[key] = state.generation;
     if (state.epochs.empty()) continue;
     note(key, {}, state);
-    sweeps_.push_back({counters_.key_of(key, state.generation), "0"});
+    if (sweeps) sweeps_.push_back({counters_.key_of(key, state.generation), "0"});
   }
 }
 
@@ -90,7 +92,8 @@ void RedisEpochs::work(RedisBatch& batch, std::vector<std::string>& errors) {
     call.words = mark.words;
     batch.add(std::move(call), [this, mark, &errors](const RedisReply& reply) {
       if (reply.is_error() && !is_of_key(reply)) {
-        marks_.push_back(mark);
+        // A library that is older does not know how to retire, which comes again by itself and must hold up nothing.
+        if (mark.function != kRetire) marks_.push_back(mark);
       } else if (reply.is_error()) {
         errors.push_back(mark.key + ": not kept tidy: " + reply.text + "; tried again within the hour");
       }
