@@ -3,6 +3,7 @@
 Each Edge lives in a folder of its own on loopback ports of its own and is ended by its pid; ending it fails the test when the error log holds
 what no run may hold.
 """
+import contextlib
 import os
 import pathlib
 import shutil
@@ -33,17 +34,39 @@ def backend():
     server.close()
 
 
+@contextlib.contextmanager
+def open_folder():
+    """A folder that workers may enter, who run as nobody. pytest's own is closed to them, by each pytest that starts
+    anew. KEEP=1 leaves it.
+    """
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="experiment-test-"))
+    folder.chmod(0o755)
+    yield folder
+    if os.environ.get("KEEP"):
+        print(f"kept {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def folder():
+    with open_folder() as made:
+        yield made
+
+
 def made_edges():
-    """Makes edges that are ended with the test: edges(conf, definitions=...). KEEP=1 leaves their folders."""
+    """Makes edges that are ended with the test: edges(conf, definitions=...)."""
+    with open_folder() as root:
+        yield from edges_in(root)
+
+
+def edges_in(root):
     made = []
-    # Not under pytest's own folder: another pytest that starts closes that to everybody else, and workers run as nobody.
-    root = pathlib.Path(tempfile.mkdtemp(prefix="experiment-test-"))
-    root.chmod(0o755)
 
     def make(*args, **kwargs):
-        folder = root / f"edge{len(made)}"
-        folder.mkdir(mode=0o755)
-        edge = Edge(folder, *args, **kwargs)
+        place = root / f"edge{len(made)}"
+        place.mkdir(mode=0o755)
+        edge = Edge(place, *args, **kwargs)
         made.append(edge)
         return edge
 
@@ -54,10 +77,6 @@ def made_edges():
             edge.end()
         except AssertionError as error:
             errors.append(str(error))
-    if os.environ.get("KEEP"):
-        print(f"kept {root}")
-    else:
-        shutil.rmtree(root, ignore_errors=True)
     assert not errors, "\n".join(errors)
 
 

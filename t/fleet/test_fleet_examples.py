@@ -124,11 +124,8 @@ class Site:
 
 
 @pytest.fixture
-def site(edges, backend, tmp_path_factory):
+def site(edges, backend, folder):
     backend.reset()
-    folder = tmp_path_factory.mktemp("site")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
     made = Site(edges, backend, folder)
     yield made
     for server in made.servers:

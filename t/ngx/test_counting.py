@@ -531,6 +531,7 @@ def test_a_variant_comes_while_accounts_are_served(edges, backend):
     backend.answer = answer
     variants = ["control", "green"]
     edge = edges(OFF, document(experiment("hero", variants, unit="account")), backend)
+    edge.wait(lambda: all(get(edge.port, "/", {"X-Account": "a"}).text.endswith("split") for _ in range(50)))
     met = set()
     for name in ("blue", "red", "pink"):
         variants.append(name)

@@ -1,4 +1,5 @@
 """A few requests of each kind under memcheck: no error and no leak with a frame of ours in its stack."""
+import os
 import re
 import shutil
 import signal
@@ -60,10 +61,7 @@ HTTP = """
 
 
 @pytest.mark.skipif(bool(sanitizer.runtimes(MODULE)), reason="memcheck and ASan exclude each other")
-def test_requests_of_each_kind(tmp_path_factory, backend):
-    folder = tmp_path_factory.mktemp("valgrind")
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o755)
+def test_requests_of_each_kind(folder, backend):
     edge = Watched(folder, HTTP, document(experiment("button")), backend=backend, workers=1, daemon=False,
                    start=False)
     try:
@@ -93,7 +91,8 @@ def test_requests_of_each_kind(tmp_path_factory, backend):
         edge.wait(lambda: edge.child.poll() is not None)
     finally:
         if edge.child.poll() is None:
-            edge.child.kill()
+            for pid in (*edge.children(), edge.child.pid):
+                os.kill(pid, signal.SIGKILL)
         edge.child.wait(10)
     assert len(list(edge.reports.glob("memcheck.*"))) >= 3  # the master and two generations of workers
     found = errors(edge.reports)
