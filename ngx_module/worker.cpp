@@ -15,6 +15,7 @@ namespace experiment::ngx {
 namespace {
 
 constexpr ngx_msec_t kWaitMs = 5;     // how often the leader looks whether its step is done
+constexpr ngx_msec_t kFirstMs = 10;   // how often a worker without a plan looks for its first one
 constexpr ngx_msec_t kTickMs = 100;   // how often a worker looks for a newer plan
 constexpr ngx_msec_t kLeadMs = 250;   // how often the leader looks at the store
 constexpr ngx_msec_t kPushedMs = 50;  // and how often at most when the store tells of changes
@@ -50,7 +51,7 @@ class Worker {
     timer_.data = this;
     timer_.log = log_;
     timer_.cancelable = 1;
-    ngx_add_timer(&timer_, leader_.is_pushed() ? 1 : kTickMs);
+    ngx_add_timer(&timer_, leader_.is_pushed() ? 1 : current_ == nullptr ? kFirstMs : kTickMs);
   }
 
   void end() {
@@ -95,6 +96,7 @@ class Worker {
     const Leader& leader = worker->leader_;
     ngx_add_timer(event, worker->builder_ != nullptr || leader.hurries() ? 1
                          : leader.waits() || leader.is_pushed()          ? kWaitMs
+                         : worker->current_ == nullptr                   ? kFirstMs
                                                                          : kTickMs);
   }
 
