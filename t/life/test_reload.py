@@ -73,7 +73,7 @@ def test_a_hundred_reloads_under_load(edges, soak):
           f"{len(closing.failed)} failed; {keeping.answers} on kept ones, {keeping.reused} found closed when used "
           f"again; kB per reload: {growth}")
     assert not closing.failed and not keeping.failed and not closing.wrong and not keeping.wrong
-    assert abs(growth["files"]) < 0.1, growth
+    assert growth["files"] < 0.5, growth  # one that leaks is 1 or more; those of a moment come and go
     assert SANITIZED or (growth["master"] < 1 and growth["worker"] < 1), growth
     edge.wait(lambda: not any(b"shutting down" in edge.title(pid) for pid in edge.children()))
     assert {key: edge.runtime(key)["epochs"] for key in epochs} == epochs
