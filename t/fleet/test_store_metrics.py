@@ -39,7 +39,7 @@ def faults(edge):
 
 
 def heard(edge):
-    edge.wait(lambda: age(edge) < 2, seconds=20)
+    edge.wait(lambda: age(edge) < 2)
 
 
 def test_a_store_that_hangs_or_is_gone_is_seen(fleets, server):
@@ -49,12 +49,12 @@ def test_a_store_that_hangs_or_is_gone_is_seen(fleets, server):
     for away, back in ((server.pause, server.resume), (server.stop, server.start)):
         met, rejoins = faults(edge).get("unreachable", 0), figure(edge, "store_rejoins_total")
         away()
-        edge.wait(lambda: age(edge) > 3, seconds=20)
+        edge.wait(lambda: age(edge) > 3)
         assert faults(edge)["unreachable"] > met and figure(edge, "store_rejoins_total") == rejoins
         edge.reload()  # another worker leads, the figures go on
         assert age(edge) > 3
         back()
-        edge.wait(lambda: figure(edge, "store_rejoins_total") > rejoins, seconds=20)
+        edge.wait(lambda: figure(edge, "store_rejoins_total") > rejoins)
         heard(edge)
     assert set(faults(edge)) <= {"unreachable", "busy"}
 
@@ -72,7 +72,7 @@ def test_a_part_of_a_cluster_that_is_gone_is_no_outage_that_ends(edges):
         gone = next(server for server in holders if server is not cluster.holder_of("test:ctl"))
         gone.stop()
         Browser(edge.port).go("/")
-        edge.wait(lambda: "unreachable" in faults(edge), seconds=20)
+        edge.wait(lambda: "unreachable" in faults(edge))
         time.sleep(3)
         heard(edge)
         assert figure(edge, "store_rejoins_total") <= rejoins + 1  # all may be away until the others agree
@@ -85,21 +85,21 @@ def test_what_the_store_refuses_is_told_apart(fleets, server, db):
     edge.wait(lambda: Browser(edge.port).go("/").text)
     heard(edge)
     db.config_set("min-replicas-to-write", 1)
-    edge.wait(lambda: "unwritable" in faults(edge), seconds=20)
+    edge.wait(lambda: "unwritable" in faults(edge))
     heard(edge)  # it can be read all the time
     assert "auth" not in faults(edge)
     db.config_set("min-replicas-to-write", 0)
     db.acl_setuser("default", commands=["-fcall"])
-    edge.wait(lambda: "auth" in faults(edge), seconds=20)
+    edge.wait(lambda: "auth" in faults(edge))
 
 
 def test_an_edge_that_starts_without_its_store_waits_for_it(fleets, server):
     server.stop()
     edge, = fleets(CONF, count=1)
-    edge.wait(lambda: age(edge) > 2, seconds=20)
+    edge.wait(lambda: age(edge) > 2)
     assert set(faults(edge)) == {"unreachable"}
     server.start()
-    edge.wait(lambda: figure(edge, "store_rejoins_total") == 1, seconds=20)
+    edge.wait(lambda: figure(edge, "store_rejoins_total") == 1)
     heard(edge)
 
 

@@ -203,7 +203,8 @@ class Edge:
             return s.connect_ex(("127.0.0.1", self.port)) == 0
 
     @staticmethod
-    def wait(condition, seconds=10, step=0.02):
+    def wait(condition, seconds=30, step=0.02):
+        """What `condition` returns, once that is true. `seconds` by default: ample for a busy machine and a sanitizer."""
         end = time.monotonic() + seconds
         while True:
             result = condition()
@@ -274,7 +275,7 @@ class Edge:
     def lines(self, pattern):
         return [line for line in self.text().splitlines() if re.search(pattern, line)]
 
-    def wait_log(self, pattern, count=1, seconds=5):
+    def wait_log(self, pattern, count=1, seconds=30):
         return self.wait(lambda: len(found := self.lines(pattern)) >= count and found, seconds)
 
     def ctl(self, *args, check=False):

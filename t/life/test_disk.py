@@ -62,8 +62,7 @@ def test_a_full_disk_keeps_counts_in_the_zone(full_disk):
     crowds[0].exposed["visit", first] += 1
     fill()
     visited()
-    edge.wait_log(r"\[error\].*No space left on device; counters not written, they wait in the zone",
-                  seconds=8)
+    edge.wait_log(r"\[error\].*No space left on device; counters not written, they wait in the zone")
     edge.reload()
     visited()
     for pid in edge.worker_pids():
@@ -81,7 +80,7 @@ def test_a_full_disk_keeps_counts_in_the_zone(full_disk):
     assert len(counts) + len(others) == len(told), told
     assert len(counts) <= 4 and len(set(counts)) == 1 and len(others) <= 4, told
     make_room()
-    edge.wait(all_of_it, seconds=8)
+    edge.wait(all_of_it)
     fill()
     visited()
     make_room()

@@ -48,7 +48,7 @@ def test_testing_the_configuration_changes_nothing(edges):
         edge.wait(lambda: crowd.answers > 100)
     settled = lambda: sum(len(path.read_bytes()) for path in edge.state.glob("counters/*.json"))
     size = edge.wait(settled)
-    edge.wait(lambda: settled() > size, seconds=8)  # flushed, and quiet from now on
+    edge.wait(lambda: settled() > size)  # flushed, and quiet from now on
     workers, metrics, before = edge.all_workers(), edge.metrics(), content(edge)
     for _ in range(3):
         done = edge.test()

@@ -220,7 +220,7 @@ def test_a_full_zone_refuses_loudly_and_evicts_nothing(edges):
     assert {k: v for k, v in edge.metrics().items() if "exposures_total" in k and "witness" in k} == exposed
     # Without the others there is room again.
     edge.define(document(witness(goals=[]), many[0], many[-1]))
-    edge.wait(lambda: edge.metrics()["nginx_experiment_zone_full"] == 0, seconds=15)
+    edge.wait(lambda: edge.metrics()["nginx_experiment_zone_full"] == 0)
     split = 'nginx_experiment_decisions_total{experiment="e59",reason="split"}'
     edge.wait(lambda: variant(edge) and edge.metrics().get(split))
     assert {unit: variant(edge, unit) for unit in before} == before

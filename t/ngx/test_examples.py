@@ -144,7 +144,7 @@ def test_cached_bandit_learns_from_orders(edges, backend):
                 browser.go("/thanks", {"X-Number": str(number)})
                 orders += 1
         return share() > 0.6
-    edge.wait(visit, seconds=20, step=0)
+    edge.wait(visit, step=0)
     purchases = rewards(edge, "checkout-button", "purchase")
     assert sum(purchases.values()) == orders and rewards(edge, "checkout-button", "revenue") == purchases
     paid = sum(value for name, value in edge.metrics(edge.port2).items() if "_reward_value_total{" in name)

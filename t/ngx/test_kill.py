@@ -56,7 +56,7 @@ def told_in_time(edge, holds, seconds=1.0):
     for thread in threads:
         thread.start()
     try:
-        edge.wait(lambda: len(pids) == edge.workers or late, seconds=20)
+        edge.wait(lambda: len(pids) == edge.workers or late)
     finally:
         stop.set()
         for thread in threads:
@@ -182,7 +182,7 @@ def test_a_kill_file_works_without_a_writable_state_directory(edge):
     told_in_time(edge, green_is_dead(edge))
     edge.give(edge.state)
     os.chmod(edge.state, 0o755)
-    edge.wait(lambda: edge.runtime("button")["kills"], seconds=12)  # and is recorded as soon as it can be
+    edge.wait(lambda: edge.runtime("button")["kills"])  # and is recorded as soon as it can be
 
 
 def test_visitors_of_a_killed_arm_are_not_counted_and_the_others_keep_theirs(edges):

@@ -80,7 +80,7 @@ def visit_every_worker(edge):
 
 def swap(edge, visitors, number, definitions):
     edge.define(definitions)
-    edge.wait(lambda: all(v.shown.startswith(f"n{number}-") for v in visitors), seconds=30)
+    edge.wait(lambda: all(v.shown.startswith(f"n{number}-") for v in visitors))
 
 
 def used(edge):
@@ -89,14 +89,16 @@ def used(edge):
 
 def settled(edge):
     """What the zone has in use when it was the same for a second."""
-    seen = []
+    taken, since = used(edge), time.monotonic()
 
     def same():
-        seen.append(used(edge))
-        return len(seen) > 20 and len(set(seen[-20:])) == 1
+        nonlocal taken, since
+        if (now := used(edge)) != taken:
+            taken, since = now, time.monotonic()
+        return time.monotonic() - since > 1
 
-    edge.wait(same, step=0.05)
-    return seen[-1]
+    edge.wait(same)
+    return taken
 
 
 @pytest.fixture
@@ -177,7 +179,7 @@ def test_others_take_the_place_of_a_thousand_and_its_space(edges, soak):
         swap(edge, visitors, number, thousand(number, "ab"[number % 2], adaptive=0))
         before = used(edge)
         # Freed when no plan knows them, and the totals were stored since.
-        edge.wait(lambda: used(edge) < before - 4_000_000, seconds=30)
+        edge.wait(lambda: used(edge) < before - 4_000_000)
         taken.append(settled(edge))
     for visitor in visitors:
         visitor.end()

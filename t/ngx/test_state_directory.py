@@ -141,7 +141,7 @@ def test_a_read_only_directory(edges, way):
             subprocess.run(["umount", edge.state], check=True)
     os.chmod(edge.state, 0o755)
     edge.give(edge.state)
-    edge.wait(lambda: (edge.state / "runtime.json").exists() and edge.runtime("button")["kills"], seconds=12)
+    edge.wait(lambda: (edge.state / "runtime.json").exists() and edge.runtime("button")["kills"])
 
 
 @as_root
@@ -172,7 +172,7 @@ def test_a_full_disk(edges):
         assert not list(edge.state.glob("*.tmp"))
         assert max(causes(edge).values()) == 1, causes(edge)
         fill.unlink()
-        edge.wait(lambda: edge.runtime("button")["kills"], seconds=12)
+        edge.wait(lambda: edge.runtime("button")["kills"])
         edge.stop()
         edge.start()
         assert has_lost_green(edge, before) and survivors(answers(edge)) == survivors(before)
@@ -220,8 +220,8 @@ def test_a_start_with_a_damaged_runtime_state_waits_for_the_operator(edges):
 def test_damaged_counters_are_kept_aside_and_counting_goes_on(edges):
     edge = edges(CONF, BUTTON, workers=2)
     answers(edge)
-    path = edge.wait(lambda: next(iter(edge.state.glob("counters/*.json")), None), seconds=12)
-    edge.wait(lambda: sum(exposures(edge).values()) == len(UNITS), seconds=12)
+    path = edge.wait(lambda: next(iter(edge.state.glob("counters/*.json")), None))
+    edge.wait(lambda: sum(exposures(edge).values()) == len(UNITS))
     path.write_bytes(path.read_bytes()[:40])
     for unit in range(100, 120):
         ask(edge, str(unit))
@@ -241,7 +241,7 @@ def test_a_restart_goes_on_where_it_ended(edges):
         if end == "stop":
             edge.stop()
         else:
-            edge.wait(lambda: sum(exposures(edge).values()) == len(visitors), seconds=12)
+            edge.wait(lambda: sum(exposures(edge).values()) == len(visitors))
             kill_everything(edge)
         edge.start()
         runtime = edge.runtime("button")
