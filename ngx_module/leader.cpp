@@ -120,7 +120,9 @@ void Leader::ensure_mind() {
       pushed_ = true;
       wake_();
     };
-    link_ = std::make_unique<RedisLink>(*conf_.store, hint, log_);
+    std::vector<std::string> kill_files{conf_.state_directory + "/runtime.json"};
+    if (!conf_.kill_file.empty()) kill_files.push_back(conf_.kill_file);
+    link_ = std::make_unique<RedisLink>(*conf_.store, std::move(kill_files), hint, log_);
   }
   mind_ = std::make_unique<shared::Conductor>(make_store(conf_, zone_, link_.get()), conf_.kill_file, random_bits);
   sync_ = std::make_unique<shared::ZoneSync>(zone_);
@@ -201,6 +203,7 @@ void Leader::tick() {
 // Signals are nginx's, so that the thread takes none.
 void Leader::begin_step() {
   step_ = next_step();
+  if (link_ != nullptr) link_->next_step();
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);

@@ -25,6 +25,10 @@ void RedisCaller::ask(std::shared_ptr<RedisRequest> request) {
   }
 }
 
+void RedisCaller::give_up(const RedisRequest& request) {
+  if (request_.get() == &request) lose("no reply yet, and a kill on this machine waits for none");
+}
+
 void RedisCaller::on_ready() {
   if (request_ != nullptr) begin();
 }

@@ -31,6 +31,8 @@ class RedisCaller final : public RedisPeer {
   // Sends it over the connection that there is. Without one it waits for the first attempt, and is answered `away` at
   // once when that has failed.
   void ask(std::shared_ptr<RedisRequest> request);
+  // Ends the connection, or the attempt, if it is this request that waits.
+  void give_up(const RedisRequest& request);
   // Whether a request could be sent at once.
   bool is_ready() const noexcept { return stage() == Stage::kReady && request_ == nullptr; }
 

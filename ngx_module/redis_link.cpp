@@ -9,7 +9,9 @@ namespace {
 
 constexpr std::size_t kMostServers = 1000;
 constexpr std::size_t kMostRemembered = 50;
-constexpr auto kGrace = std::chrono::milliseconds(500);  // for an event loop that has other things to do
+constexpr auto kGrace = std::chrono::milliseconds(500);     // for an event loop that has other things to do
+constexpr auto kPatience = std::chrono::milliseconds(250);  // of a kill on this machine
+constexpr auto kLook = std::chrono::milliseconds(50);       // how often it is looked for from then on
 
 shared::RedisRoundTrip away(const shared::RedisEndpoint& from, const char* why) {
   shared::RedisRoundTrip outcome;
@@ -20,8 +22,13 @@ shared::RedisRoundTrip away(const shared::RedisEndpoint& from, const char* why) 
 
 }  // namespace
 
-RedisLink::RedisLink(const StoreConf& store, std::function<void()> hint, ngx_log_t* log)
-    : store_(store), hint_(std::move(hint)), log_(log), bell_(std::make_unique<LoopBell>([this] { pump(); }, log)) {}
+RedisLink::RedisLink(const StoreConf& store, std::vector<std::string> kill_files, std::function<void()> hint,
+                     ngx_log_t* log)
+    : store_(store),
+      kill_files_(std::move(kill_files)),
+      hint_(std::move(hint)),
+      log_(log),
+      bell_(std::make_unique<LoopBell>([this] { pump(); }, log)) {}
 
 RedisLink::~RedisLink() {
   close();
@@ -38,12 +45,28 @@ shared::RedisRoundTrip RedisLink::round_trip(const shared::RedisEndpoint& to,
 }
 
 shared::RedisRoundTrip RedisLink::wait_for(const std::shared_ptr<RedisRequest>& request) {
+  const auto before = look_at_kill_files();
   std::unique_lock lock(mutex_);
   if (closed_) return away(request->to, "this worker does not lead any more");
+  request->outcome.away = hurries_;
+  if (hurries_) return std::move(request->outcome);
   wanted_request_ = request;
   bell_->ring();
-  auto most = std::chrono::milliseconds(store_.access.connect_ms + store_.access.command_ms) + kGrace;
-  answered_.wait_for(lock, most, [&] { return request->done || closed_; });
+  const auto over = [&] { return request->done || closed_; };
+  const auto most = std::chrono::milliseconds(store_.access.connect_ms + store_.access.command_ms) + kGrace;
+  const auto end = std::chrono::steady_clock::now() + most;
+  answered_.wait_for(lock, kPatience, over);
+  while (!over() && std::chrono::steady_clock::now() < end) {
+    lock.unlock();
+    const bool killed = look_at_kill_files() != before;
+    lock.lock();
+    if (killed && !hurries_ && !over()) {
+      hurries_ = true;
+      given_up_ = request;
+      bell_->ring();
+    }
+    answered_.wait_for(lock, kLook, over);
+  }
   if (request->done) return std::move(request->outcome);
   const bool begun = wanted_request_ != request;
   if (!begun) wanted_request_ = nullptr;
@@ -51,6 +74,12 @@ shared::RedisRoundTrip RedisLink::wait_for(const std::shared_ptr<RedisRequest>& 
   auto outcome = away(request->to, "the worker's event loop is held up");
   outcome.away = !begun;
   return outcome;
+}
+
+std::vector<shared::FileStamp> RedisLink::look_at_kill_files() const {
+  std::vector<shared::FileStamp> stamps;
+  for (const auto& path : kill_files_) stamps.push_back(shared::stamp_of(path));
+  return stamps;
 }
 
 // What cannot be asked is `away` without an error: nothing is wrong, nothing could be tried.
@@ -94,19 +123,21 @@ void RedisLink::listen(const shared::RedisEndpoint& to, const std::string& chann
 }
 
 void RedisLink::pump() noexcept {
-  std::shared_ptr<RedisRequest> request;
+  std::shared_ptr<RedisRequest> request, given_up;
   try {
     std::optional<std::vector<shared::RedisEndpoint>> endpoints;
     std::optional<Listening> listening;
     {
       std::lock_guard lock(mutex_);
       request = std::exchange(wanted_request_, nullptr);
+      given_up = std::exchange(given_up_, nullptr);
       endpoints = std::exchange(wanted_endpoints_, std::nullopt);
       listening = std::exchange(wanted_listening_, std::nullopt);
     }
     if (endpoints) drop_others(*endpoints);
     if (listening) begin_listening(std::move(*listening));
     if (request != nullptr) ask(std::move(request));
+    if (given_up != nullptr) give_up(*given_up);
   } catch (...) {  // out of memory: who asks gives up, and comes again
   }
 }
@@ -122,6 +153,11 @@ void RedisLink::ask(std::shared_ptr<RedisRequest> request) {
     caller = callers_.emplace(request->to, std::make_unique<RedisCaller>(store_, request->to, asker, log_)).first;
   }
   caller->second->ask(std::move(request));
+}
+
+void RedisLink::give_up(const RedisRequest& request) {
+  const auto caller = callers_.find(request.to);
+  if (caller != callers_.end()) caller->second->give_up(request);
 }
 
 void RedisLink::drop_others(const std::vector<shared::RedisEndpoint>& endpoints) {

@@ -9,6 +9,9 @@
 // A server that hangs or is gone holds up one round trip, the one that finds out, for at most the deadlines of
 // RedisAccess. From then on its connection is made anew in the background, and round trips are `away` until it is
 // there.
+//
+// A kill that is made on this machine waits for no server: when a file that says so changes under a round trip that
+// takes long, the trip is given up, and all others until next_step() are `away`.
 #pragma once
 
 #include <condition_variable>
@@ -26,13 +29,15 @@
 #include "ngx_module/redis_listener.h"
 #include "ngx_module/store_conf.h"
 #include "shared/redis_link.h"
+#include "shared/state_files.h"
 
 namespace experiment::ngx {
 
 class RedisLink final : public shared::RedisLink, private RedisCaller::Asker {
  public:
-  // `hint` is called on the event loop: something may have changed at the store.
-  RedisLink(const StoreConf& store, std::function<void()> hint, ngx_log_t* log);
+  // `hint` is called on the event loop: something may have changed at the store. `kill_files`: paths of what kills
+  // here.
+  RedisLink(const StoreConf& store, std::vector<std::string> kill_files, std::function<void()> hint, ngx_log_t* log);
   ~RedisLink() override;
   RedisLink(const RedisLink&) = delete;
   RedisLink& operator=(const RedisLink&) = delete;
@@ -43,6 +48,8 @@ class RedisLink final : public shared::RedisLink, private RedisCaller::Asker {
 
   // Event loop: does what is wanted since. Called when it rings; a timer may call it as well.
   void pump() noexcept;
+  // Event loop, when no round trip is under way: round trips are made again.
+  void next_step() noexcept { hurries_ = false; }
   // Event loop: closes everything; who waits is answered, and nothing is asked any more.
   void close() noexcept;
   // Event loop, at the end of the process, when nothing waits: from now on round trips are made here, by waiting for
@@ -56,13 +63,16 @@ class RedisLink final : public shared::RedisLink, private RedisCaller::Asker {
   };
   bool on_loop() const noexcept { return std::this_thread::get_id() == loop_; }
   shared::RedisRoundTrip wait_for(const std::shared_ptr<RedisRequest>& request);
+  std::vector<shared::FileStamp> look_at_kill_files() const;
   shared::RedisRoundTrip ask_here(const std::shared_ptr<RedisRequest>& request);
   void answered(RedisRequest& request) noexcept override;
   void ask(std::shared_ptr<RedisRequest> request);
+  void give_up(const RedisRequest& request);
   void drop_others(const std::vector<shared::RedisEndpoint>& endpoints);
   void begin_listening(Listening wanted);
 
   const StoreConf& store_;
+  const std::vector<std::string> kill_files_;
   std::function<void()> hint_;
   ngx_log_t* log_;
   const std::thread::id loop_ = std::this_thread::get_id();
@@ -72,6 +82,8 @@ class RedisLink final : public shared::RedisLink, private RedisCaller::Asker {
   std::condition_variable answered_;
   bool closed_ = false;
   std::shared_ptr<RedisRequest> wanted_request_;
+  std::shared_ptr<RedisRequest> given_up_;  // to be told so
+  bool hurries_ = false;                    // something was killed here: no further round trips
   std::optional<std::vector<shared::RedisEndpoint>> wanted_endpoints_;
   std::optional<Listening> wanted_listening_;
   std::unique_ptr<LoopBell> bell_;  // rung under the mutex, so that it is there

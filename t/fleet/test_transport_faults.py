@@ -1,4 +1,5 @@
 """The connections of an edge to its Redis: lost and made again, while requests never notice."""
+import json
 import os
 import pathlib
 import random
@@ -32,6 +33,28 @@ def test_a_server_that_hangs_holds_up_one_step(stores, server, publish):
         publish()
         wait_served(edge, 1, seconds=10)  # "two"; "one" is killed
     assert len(edge.lines(r"\[error\]")) <= 6
+
+
+@pytest.mark.parametrize("by", ["kill file", "experimentctl"])
+def test_a_kill_on_this_machine_waits_for_no_server(stores, server, publish, by):
+    publish()
+    edge = stores(f"redis://{server.address}", "command_timeout=10s")
+    wait_served(edge, 1)
+    server.pause()
+    with Traffic(edge):
+        time.sleep(1.5)  # a step waits for a reply by now, and would for ten seconds
+        begun = time.monotonic()
+        if by == "kill file":
+            edge.kill_file.write_text("one\n")
+        else:
+            edge.ctl("kill", "one", "--reason", "test", check=True)
+        edge.wait(lambda: serves(edge) == 0)
+        assert time.monotonic() - begun < 1
+        server.resume()
+        publish()
+        wait_served(edge, 1, seconds=10)  # "two"
+    edge.wait(lambda: json.loads(server.client().hget(CONTROL, "x:one") or "{}").get("kills"))  # and the fleet's, too
+    assert len(edge.lines("no reply yet, and a kill on this machine waits for none")) == 1
 
 
 def test_a_server_that_dies_and_comes_back_empty(stores, server, publish):
