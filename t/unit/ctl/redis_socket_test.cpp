@@ -190,15 +190,16 @@ TEST_F(RedisSocketLogin, TheTimeToConnectHoldsForIt) {
 // Answers whatever comes first on each connection by the same bytes, in pieces, and hangs up.
 class Answering {
  public:
-  Answering(std::string answer, std::size_t piece)
-      : answer_(std::move(answer)), piece_(piece), port_(shared::free_port()) {
+  Answering(std::string answer, std::size_t piece) : answer_(std::move(answer)), piece_(piece) {
     listening_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
+    socklen_t size = sizeof address;
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port_);
-    EXPECT_EQ(bind(listening_, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(bind(listening_, reinterpret_cast<const sockaddr*>(&address), size), 0);  // a port that is free
     EXPECT_EQ(listen(listening_, 10), 0);
+    EXPECT_EQ(getsockname(listening_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    port_ = ntohs(address.sin_port);
     thread_ = std::thread([this] { serve(); });
   }
   ~Answering() {
@@ -227,7 +228,7 @@ class Answering {
   }
   std::string answer_;
   std::size_t piece_;
-  std::uint16_t port_;
+  std::uint16_t port_ = 0;
   int listening_ = -1;
   std::thread thread_;
 };
