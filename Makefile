@@ -109,7 +109,7 @@ UNIT_BIN := $(foreach c,gcc clang,$(foreach f,bandit shared ctl,$(B)/unit/$(f)-$
 
 unit: setup ## build and run the unit tests of bandit, shared and ctl, by gcc as it is and by clang with ASan and UBSan; needs no nginx
 	@$(MAKE) -s -j2 $(UNIT_BIN) corpus
-	@for test in $(UNIT_BIN); do echo "$$test"; ./$$test --gtest_brief=1 || exit 1; done
+	@printf '%s\n' $(UNIT_BIN) | xargs -P 2 -I TEST sh -c 'said=$$(TEST --gtest_brief=1 2>&1); failed=$$?; echo "TEST: $$said"; exit $$failed'
 
 TSAN_SRC := t/unit/bandit/threads_test.cpp \
             $(patsubst %,t/unit/shared/%_test.cpp,threads zone zone_sync conductor rotating_filter) \
