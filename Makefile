@@ -105,7 +105,7 @@ $(B)/unit/$(2)-$(1): $$(patsubst %.cpp,$(B)/$(1)/%.o,$$(wildcard t/unit/$(2)/*_t
 	@mkdir -p $$(@D) && $(if $(filter gcc,$(1)),$(CXX),$(CLANGXX) $(CLANG_CHECKS)) -o $$@ $$^ $(LIBS) -lgtest -lgtest_main -pthread
 endef
 $(foreach c,gcc clang,$(foreach f,bandit shared ctl,$(eval $(call unit_binary,$(c),$(f)))))
-UNIT_BIN := $(foreach c,gcc clang,$(foreach f,bandit shared ctl,$(B)/unit/$(f)-$(c)))
+UNIT_BIN := $(foreach f,shared bandit ctl,$(foreach c,clang gcc,$(B)/unit/$(f)-$(c)))  # the long ones first
 
 unit: setup ## build and run the unit tests of bandit, shared and ctl, by gcc as it is and by clang with ASan and UBSan; needs no nginx
 	@$(MAKE) -s -j2 $(UNIT_BIN) corpus
