@@ -19,9 +19,9 @@ PROCESSES ?= 3
 
 WARNINGS  := -Wall -Wextra -Werror
 # nodelete: what is found when the process ends still has its names.
-SANITIZE_CC := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1 -g1,-O2 -g)
+SANITIZE_CC := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -Og -g1,-O2 -g)
 SANITIZE_LD := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -Wl$(comma)-z$(comma)nodelete)
-CXXFLAGS  := -std=c++17 -O2 -g $(WARNINGS) -I.
+CXXFLAGS  := -std=c++17 -O2 -g1 $(WARNINGS) -I.
 LIBS      := -lhiredis -lssl -lcrypto
 MODULE    := $(B)/ngx_http_experiment_module.so
 CTL       := $(B)/experimentctl

@@ -145,35 +145,50 @@ def push_lost():
 
 
 def local():
-    """Kills on the edge's own machine while the store is dead, and while it hangs: the kill file, and experimentctl on
-    the state directory."""
-    for name, begin in (("dead", RedisServer.kill), ("hanging", RedisServer.pause)):
+    """Kills on the edge's own machine while the store is dead, while it hangs, and in the second in which it begins to:
+    the kill file, and experimentctl on the state directory."""
+    for name, begin in (("dead", RedisServer.kill), ("hanging", RedisServer.pause), ("beginning to hang", None)):
         with fleet_of(document(BUTTON), count=1) as (fleet, server):
             (edge,) = fleet
             workers = workers_of(fleet)
-            begin(server)
-            print(f"kill on one edge, store {name}: by the kill file {percentiles(file_kills(edge, workers, 30))}; "
-                  f"by experimentctl --state {percentiles(state_kills(edge, workers, 30))}")
-            server.resume() if name == "hanging" else server.start()
+            each = contextlib.nullcontext if begin else lambda: hangs(server)
+            if begin:
+                begin(server)
+            print(f"kill on one edge, store {name}: by the kill file {percentiles(file_kills(edge, workers, 30, each))}; "
+                  f"by experimentctl --state {percentiles(state_kills(edge, workers, 30, each))}")
+            if begin:
+                server.resume() if name == "hanging" else server.start()
 
 
-def file_kills(edge, workers, count):
+@contextlib.contextmanager
+def hangs(server):
+    """From up to a second before, so that the leader waits for a reply or not."""
+    time.sleep(1.5)  # it has found the server again
+    server.pause()
+    time.sleep(random.random())
+    yield
+    server.resume()
+
+
+def file_kills(edge, workers, count, each):
     times = []
     for _ in range(count):
-        began = time.monotonic()
-        edge.kill_file.write_text("button\n")
-        times.append(until(workers, lambda variant, reason, *_: reason == "killed") - began)
+        with each():
+            began = time.monotonic()
+            edge.kill_file.write_text("button\n")
+            times.append(until(workers, lambda variant, reason, *_: reason == "killed") - began)
         edge.kill_file.write_text("")
         resume(edge, workers)
     return times
 
 
-def state_kills(edge, workers, count):
+def state_kills(edge, workers, count, each):
     times = []
     for _ in range(count):
-        began = time.monotonic()
-        tool("kill", "button", "--state", edge.state, "--reason", "bench")
-        times.append(until(workers, lambda variant, reason, *_: reason == "killed") - began)
+        with each():
+            began = time.monotonic()
+            tool("kill", "button", "--state", edge.state, "--reason", "bench")
+            times.append(until(workers, lambda variant, reason, *_: reason == "killed") - began)
         resume(edge, workers)
     return times
 
