@@ -62,6 +62,7 @@ void report(ngx_log_t* log, const std::vector<shared::Message>& messages) noexce
 // Lives in the task; touched by one side at a time.
 struct Leader::Step {
   shared::Conductor* mind;
+  RedisLink* link;  // nullptr: none
   shared::Zone zone;
   bool collect = false;   // the zone's totals: some milliseconds with a thousand experiments
   bool requests = false;  // and what is counted of requests
@@ -72,13 +73,14 @@ struct Leader::Step {
   std::atomic<bool> done{false};             // the last that its thread writes
 
   explicit Step(const Leader& leader)
-      : mind(leader.mind_.get()), zone(leader.zone_), applied(leader.applied_changes_) {}
+      : mind(leader.mind_.get()), link(leader.link_.get()), zone(leader.zone_), applied(leader.applied_changes_) {}
 
   void run() noexcept {
     try {
       if (collect) input.totals = zone.read_counters();
       if (collect && requests) read_request_vectors(zone, *input.totals);
       messages = mind->step(input);
+      if (link != nullptr) link->end_step();
       if (mind->changes() != applied) update = shared::ZoneSync::prepare(*mind);
     } catch (...) {  // out of memory: the next step tries again
     }
@@ -203,7 +205,6 @@ void Leader::tick() {
 // Signals are nginx's, so that the thread takes none.
 void Leader::begin_step() {
   step_ = next_step();
-  if (link_ != nullptr) link_->next_step();
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);

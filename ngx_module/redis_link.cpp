@@ -45,11 +45,11 @@ shared::RedisRoundTrip RedisLink::round_trip(const shared::RedisEndpoint& to,
 }
 
 shared::RedisRoundTrip RedisLink::wait_for(const std::shared_ptr<RedisRequest>& request) {
-  const auto before = look_at_kill_files();
-  std::unique_lock lock(mutex_);
-  if (closed_) return away(request->to, "this worker does not lead any more");
   request->outcome.away = hurries_;
   if (hurries_) return std::move(request->outcome);
+  if (seen_.empty()) seen_ = look_at_kill_files();
+  std::unique_lock lock(mutex_);
+  if (closed_) return away(request->to, "this worker does not lead any more");
   wanted_request_ = request;
   bell_->ring();
   const auto over = [&] { return request->done || closed_; };
@@ -58,7 +58,7 @@ shared::RedisRoundTrip RedisLink::wait_for(const std::shared_ptr<RedisRequest>& 
   answered_.wait_for(lock, kPatience, over);
   while (!over() && std::chrono::steady_clock::now() < end) {
     lock.unlock();
-    const bool killed = look_at_kill_files() != before;
+    const bool killed = look_at_kill_files() != seen_;
     lock.lock();
     if (killed && !hurries_ && !over()) {
       hurries_ = true;
@@ -74,6 +74,11 @@ shared::RedisRoundTrip RedisLink::wait_for(const std::shared_ptr<RedisRequest>& 
   auto outcome = away(request->to, "the worker's event loop is held up");
   outcome.away = !begun;
   return outcome;
+}
+
+void RedisLink::end_step() {
+  seen_ = look_at_kill_files();
+  hurries_ = false;
 }
 
 std::vector<shared::FileStamp> RedisLink::look_at_kill_files() const {

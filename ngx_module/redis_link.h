@@ -10,8 +10,8 @@
 // RedisAccess. From then on its connection is made anew in the background, and round trips are `away` until it is
 // there.
 //
-// A kill that is made on this machine waits for no server: when a file that says so changes under a round trip that
-// takes long, the trip is given up, and all others until next_step() are `away`.
+// A kill that is made on this machine waits for no server: a round trip that takes long while a file says something
+// that the step before did not see is given up, and all others until end_step() are `away`.
 #pragma once
 
 #include <condition_variable>
@@ -45,11 +45,11 @@ class RedisLink final : public shared::RedisLink, private RedisCaller::Asker {
   shared::RedisRoundTrip round_trip(const shared::RedisEndpoint& to, const std::vector<std::string>& commands) override;
   void keep_only(const std::vector<shared::RedisEndpoint>& endpoints) override;
   void listen(const shared::RedisEndpoint& to, const std::string& channel) override;
+  // By the same thread: what kills on this machine has been read.
+  void end_step();
 
   // Event loop: does what is wanted since. Called when it rings; a timer may call it as well.
   void pump() noexcept;
-  // Event loop, when no round trip is under way: round trips are made again.
-  void next_step() noexcept { hurries_ = false; }
   // Event loop: closes everything; who waits is answered, and nothing is asked any more.
   void close() noexcept;
   // Event loop, at the end of the process, when nothing waits: from now on round trips are made here, by waiting for
@@ -83,10 +83,13 @@ class RedisLink final : public shared::RedisLink, private RedisCaller::Asker {
   bool closed_ = false;
   std::shared_ptr<RedisRequest> wanted_request_;
   std::shared_ptr<RedisRequest> given_up_;  // to be told so
-  bool hurries_ = false;                    // something was killed here: no further round trips
   std::optional<std::vector<shared::RedisEndpoint>> wanted_endpoints_;
   std::optional<Listening> wanted_listening_;
   std::unique_ptr<LoopBell> bell_;  // rung under the mutex, so that it is there
+
+  // The step's.
+  std::vector<shared::FileStamp> seen_;  // of kill_files_
+  bool hurries_ = false;                 // something was killed here: no further round trips
 
   // The event loop's.
   std::map<shared::RedisEndpoint, std::unique_ptr<RedisCaller>> callers_;
