@@ -49,7 +49,7 @@ def test_a_kill_on_this_machine_waits_for_no_server(stores, server, publish, by)
         else:
             edge.ctl("kill", "one", "--reason", "test", check=True)
         edge.wait(lambda: serves(edge) == 0)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 2  # of ten
         server.resume()
         publish()
         wait_served(edge, 1, seconds=10)  # "two"
