@@ -53,7 +53,8 @@ void CounterFiles::exchange(const Exchange& wants, Answer& answer) {
     answer.errors.push_back(folder_ + ": instance \"" + instance_ +
                             "\" is not 22 base64url characters; counters not written");
   } else if (wants.counters) {
-    write_own(*wants.counters, answer);
+    using Wait = StateDirectory::Wait;
+    write_own(*wants.counters, wants.counters_only ? Wait::kForLastTime : Wait::kForNow, answer);
     if (answer.counters_written) answer.own = own_;
     if (alive_.held() && gone_ == Gone::kFold) fold_dead(answer);
   }
@@ -127,14 +128,14 @@ void CounterFiles::sum_others(const Exchange& wants, Answer& answer) const {
   answer.others = std::move(sum);
 }
 
-void CounterFiles::write_own(const Counters& offered, Answer& answer) {
+void CounterFiles::write_own(const Counters& offered, StateDirectory::Wait wait, Answer& answer) {
   look_at_own(false, answer);
   Counters merged = own_;
   merge_max(merged, offered);
   answer.counters_written = alive_.held() && own_stored_ && merged == own_ && folded_.instances.count(instance_) == 0;
   if (answer.counters_written) return;
 
-  const FileLock lock = directory_.lock();
+  const FileLock lock = directory_.lock(wait);
   std::string error = lock.held() ? ensure_directory(folder_) : lock.error();
   if (!error.empty()) {
     answer.errors.push_back(error + "; counters not written");

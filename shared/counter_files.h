@@ -56,7 +56,7 @@ class CounterFiles {
   void sum_others(const Exchange& wants, Answer& answer) const;
   std::uint64_t mark_of_others() const;
 
-  void write_own(const Counters& offered, Answer& answer);
+  void write_own(const Counters& offered, StateDirectory::Wait wait, Answer& answer);
   bool claim(Answer& answer);
   void look_at_own(bool in_any_case, Answer& answer);
 

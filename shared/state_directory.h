@@ -2,7 +2,8 @@
 //
 // Writers of one directory are the leader of each nginx that uses it and experimentctl. Every write happens under the
 // directory's lock, which is held for that write only; a writer that does not get it within a quarter of a second
-// reports so and tries again next time. Readers take no lock: files are replaced by rename.
+// reports so and tries again next time. One that has no next time, since its process ends, waits two seconds: all
+// workers of a node end at once. Readers take no lock: files are replaced by rename.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +25,8 @@ class StateDirectory {
 
   std::string file(std::string_view name) const { return path_ + "/" + std::string(name); }
   // The right to write; makes the directory when only its parent exists, and clears away what a dead writer left.
-  FileLock lock();
+  enum class Wait { kForNow, kForLastTime };
+  FileLock lock(Wait wait = Wait::kForNow);
 
  private:
   std::string path_;

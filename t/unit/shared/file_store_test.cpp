@@ -307,6 +307,21 @@ TEST_F(FileStoreTest, AHeldLockDelaysAWriteAndDoesNotHang) {
   EXPECT_TRUE(store.exchange(offer_runtime(0, {})).runtime_written);
 }
 
+TEST_F(FileStoreTest, AProcessThatEndsWaitsLongerForTheLock) {
+  FileLock held(state_.file("lock"), FileLock::Mode::kExclusive, 1);
+  ASSERT_TRUE(held.held());
+  FileStore store(state_.directory(), kInstanceA);
+  Exchange last = offer_counters({{{"a", 1, 1}, {1}}});
+  EXPECT_TRUE(mentions(store.exchange(last), "lock: held by another process; counters not written"));
+  last.counters_only = true;
+  std::thread other([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    held = FileLock();
+  });
+  EXPECT_TRUE(store.exchange(last).counters_written);
+  other.join();
+}
+
 // As an ordinary user, for whom permissions count.
 TEST_F(FileStoreTest, AReadOnlyDirectoryIsStillRead) {
   state_.write("definitions.json", "{}");
