@@ -551,7 +551,7 @@ def test_a_goal_that_is_added_later(made):
 
 
 def test_a_new_generation_forgets(made):
-    edge = made(experiment("button"))
+    edge = made(experiment("button"), workers=1)
     early = visitor(edge)
     edge.define(document(experiment("button", salt="another")))
     edge.wait(lambda: edge.runtime("button")["generation"] == 2)
