@@ -24,8 +24,8 @@ class StateDirectory {
   explicit StateDirectory(std::string path) : path_(std::move(path)) {}
 
   std::string file(std::string_view name) const { return path_ + "/" + std::string(name); }
-  // The right to write; makes the directory when only its parent exists, and clears away what a dead writer left.
   enum class Wait { kForNow, kForLastTime };
+  // The right to write; makes the directory when only its parent exists, and clears away what a dead writer left.
   FileLock lock(Wait wait = Wait::kForNow);
 
  private:
